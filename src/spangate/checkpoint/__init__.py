@@ -1,0 +1,1 @@
+"""The decision service: identify -> decide -> record."""

@@ -1,0 +1,1 @@
+"""Policy -> Envoy configuration. Pure: generates data for fixed programs."""

@@ -1,0 +1,1 @@
+"""The data plane: the Lua filter that runs inside Envoy, as package data."""

@@ -1,0 +1,1 @@
+"""Policy x identity x accesses -> Decision with reasons. Pure."""

@@ -1,0 +1,1 @@
+"""Shared nouns as frozen values. Everything imports this; this imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Spanner request bytes -> shape. Pure."""

@@ -1,0 +1,40 @@
+"""Limits and intervals that more than one part relies on. Each has its unit in its name and its reason beside it.
+
+The Lua filter states the same numbers; tests/conformance/test_limits.py holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits on requests. The defaults are Spanner's own (https://cloud.google.com/spanner/quotas)."""
+
+    # "Request size other than for commits: 10 MiB".
+    request_bytes_max: int = 10 * MIB
+    # "Commit size (including indexes and change streams): 100 MiB".
+    commit_bytes_max: int = 100 * MIB
+    # "Length of a query statement: 1 million characters".
+    statement_characters_max: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often and how long, in milliseconds."""
+
+    # Half of the second that the design promises for revocation; the other half is the file watch and slack.
+    epoch_check_ms: int = 500
+    # How long cached decisions outlive a checkpoint that does not answer: a restart takes about one second.
+    grace_ms: int = 5_000
+    # First sight of a statement is 5 ms as a rule; a checkpoint that takes this long is treated as away.
+    checkpoint_timeout_ms: int = 5_000
+    # The file watch: an intent change is seen at most this late.
+    watch_ms: int = 200
+
+
+LIMITS = Limits()
+INTERVALS = Intervals()
