@@ -88,6 +88,14 @@ class Policy:
             found.setdefault((grant.identity, grant.database), []).append(grant)
         return {key: tuple(grants) for key, grants in found.items()}
 
+    @cached_property
+    def grants_on(self) -> Mapping[tuple[str, str, Operation, str], tuple[Grant, ...]]:
+        """Grants by (identity name, database alias, operation, table): all that one access can be covered by."""
+        found: dict[tuple[str, str, Operation, str], list[Grant]] = {}
+        for grant in self.grants:
+            found.setdefault((grant.identity, grant.database, grant.operation, grant.table), []).append(grant)
+        return {key: tuple(grants) for key, grants in found.items()}
+
 
 def role_of(identity: str) -> str:
     """The Spanner database role for an identity name of the intent: `[a-z][a-z0-9_]*`, at most 63 characters."""

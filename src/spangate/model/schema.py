@@ -14,12 +14,16 @@ from functools import cached_property
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `type` is Spanner's type text in upper case: `STRING(MAX)`, `ARRAY<INT64>`."""
+    """A column. `type` is Spanner's type text in upper case: `STRING(MAX)`, `ARRAY<INT64>`.
+
+    `hidden` columns are not part of `SELECT *`.
+    """
 
     name: str
     type: str
     not_null: bool = False
     generated: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,12 @@ class Schema:
         """SHA-256 in hex over everything a decision can rest on; part of the policy version."""
         content = {
             "tables": [
-                [t.name, [[c.name, c.type, c.not_null, c.generated] for c in t.columns], t.primary_key, t.parent]
+                [
+                    t.name,
+                    [[c.name, c.type, c.not_null, c.generated, c.hidden] for c in t.columns],
+                    t.primary_key,
+                    t.parent,
+                ]
                 for t in sorted(self.tables, key=lambda t: t.name)
             ],
             "indexes": [[i.name, i.table, i.key, i.storing] for i in sorted(self.indexes, key=lambda i: i.name)],

@@ -1,0 +1,1 @@
+"""Measuring programs. Nothing here asserts a time."""

@@ -1,0 +1,1 @@
+"""What the gateway costs: requests per second, latency and processor time, beside plain Envoy in the same run."""

@@ -1,0 +1,177 @@
+"""The asker's side: gets a certificate for a fresh key, over the authority's Unix socket or within the process.
+
+Rules: the private key is made here, stays in memory and is never sent. What comes back is held against what was asked
+(our key, our SPIFFE ID, signed under the bundle that came with it) before anybody uses it.
+Not here: the authority's side (svid_door.py), renewing in time (renewer.py), handing it to Envoy (sds_door.py).
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from spangate.adapters.keys import key_pem, request_pem
+from spangate.adapters.sds_door import Secrets
+from spangate.adapters.unix_server import check_socket_path, peer_uid
+from spangate.authority.ca import Authority, Keys
+from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
+from spangate.model.identity import SpiffeId
+
+# Signing takes 2 ms; a machine under load gets patience, a hanging authority does not block a renewal for long.
+TIMEOUT_SECONDS = 5.0
+# Two chain certificates and a bundle are 3 KiB.
+ANSWER_BYTES_MAX = 64 * 1024
+CHAIN_CERTIFICATES_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Svid:
+    """A certificate in use: what Envoy is given, and when it ends (aware, UTC)."""
+
+    identity: SpiffeId
+    secrets: Secrets
+    not_after: datetime
+    serial: int
+
+
+class SvidClient:
+    """Asks the authority that listens at `path`."""
+
+    def __init__(self, path: Path, keys: Keys, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._path = check_socket_path(path)
+        self._keys = keys
+        self._timeout_seconds = timeout_seconds
+
+    def fetch(self, identity: SpiffeId) -> Svid:
+        """A fresh key and its certificate for `identity`.
+
+        Raises TryAgain when the authority is away or says not now, YourFault when it refuses, PeersFault when its
+        answer is not what was asked.
+        """
+        key = self._keys.new_key()
+        answer = self._post({"identity": str(identity), "csr": request_pem(key)})
+        return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
+
+    def _post(self, body: Mapping[str, str]) -> Mapping[str, Any]:
+        connection = _UnixConnection(self._path, self._timeout_seconds)
+        try:
+            connection.request("POST", "/sign", json.dumps(body), {"content-type": "application/json"})
+            response = connection.getresponse()
+            content = response.read(ANSWER_BYTES_MAX + 1)
+            status = response.status
+        except (FileNotFoundError, ConnectionRefusedError) as e:
+            raise TryAgain(f"no authority listens at `{self._path}`", help="is `spangate up` running?") from e
+        except (OSError, http.client.HTTPException) as e:
+            raise TryAgain(f"the authority at `{self._path}` does not answer: {e}") from e
+        finally:
+            connection.close()
+        answer = _json_object(content)
+        if status == http.client.OK and answer is not None:
+            return answer
+        raise _refusal(status, answer)
+
+
+def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
+    """A fresh key and its certificate from an authority in this process: for the gateway that `up` starts."""
+    key = keys.new_key()
+    issued = authority.sign(request_pem(key), identity, dns_names)
+    return verified(identity, key, issued.chain_pem, authority.bundle_pem())
+
+
+def verified(identity: SpiffeId, key: ec.EllipticCurvePrivateKey, chain_pem: str, bundle_pem: str) -> Svid:
+    """The certificate, if it is for `key` and `identity` and its chain ends in the bundle; else PeersFault."""
+    try:
+        chain = x509.load_pem_x509_certificates(chain_pem.encode("ascii"))
+        roots = x509.load_pem_x509_certificates(bundle_pem.encode("ascii"))
+        leaf = chain[0]
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        same_key = leaf.public_key() == key.public_key()
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as e:
+        raise PeersFault("the authority answered with a certificate that cannot be read") from e
+    if not same_key:
+        raise PeersFault("the authority answered with a certificate for another key")
+    if uris != [str(identity)]:
+        raise PeersFault(f"the authority answered with a certificate that is not for `{identity}`")
+    if len(chain) > CHAIN_CERTIFICATES_MAX or not _leads_to(chain, roots):
+        raise PeersFault("the authority answered with a chain that does not lead to its own bundle")
+    secrets = Secrets(chain_pem=chain_pem, key_pem=key_pem(key), bundle_pem=bundle_pem)
+    return Svid(identity, secrets, leaf.not_valid_after_utc, leaf.serial_number)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket whose listener runs as our own user."""
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+
+    def connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(self._timeout_seconds)
+            connection.connect(str(self._path))
+            _check_own(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        self.sock = connection
+
+
+def _check_own(connection: socket.socket, path: Path) -> None:
+    if peer_uid(connection) != os.getuid():
+        raise PeersFault(f"the authority at `{path}` belongs to another user")
+
+
+def _leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
+    """Each certificate is signed by the next one, the last by a root."""
+    linked = all(_signed(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
+    return linked and any(_signed(chain[-1], root) for root in roots)
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def _json_object(content: bytes) -> Mapping[str, Any] | None:
+    if len(content) > ANSWER_BYTES_MAX:
+        return None
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _text(answer: Mapping[str, Any], key: str) -> str:
+    value = answer.get(key)
+    if not isinstance(value, str):
+        raise PeersFault(f"the authority's answer has no `{key}`")
+    return value
+
+
+def _refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
+    """The authority's own sentence, as an error of the right kind."""
+    message = answer.get("error") if answer else None
+    if not isinstance(message, str):
+        return PeersFault(f"the authority answered with status {status} and no explanation")
+    hint = answer.get("help") if answer else None
+    kind = TryAgain if status == 503 else YourFault if 400 <= status < 500 else PeersFault
+    return kind(message, help=hint if isinstance(hint, str) else None)

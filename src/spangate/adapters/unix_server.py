@@ -1,0 +1,224 @@
+"""Serves one ASGI application on a Unix-domain socket, in a thread of its own.
+
+Rules: only the own user gets in, by two locks: the socket (0600) lies in a directory that nobody else may enter
+(0700), and every connection's peer is asked of the kernel (SO_PEERCRED) before a byte is read. A socket left behind by
+a dead process is removed; one that somebody listens on is not.
+Not here: what is served (svid_door.py, sds_door.py, the checkpoint's door).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+import threading
+from pathlib import Path
+
+import uvicorn
+from starlette.requests import Request
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from spangate.errors import Broken, TryAgain, YourFault
+
+# sockaddr_un.sun_path has 108 bytes, one for the final NUL (unix(7)); Envoy's `pipe` address has the same bound.
+SOCKET_PATH_BYTES_MAX = 107
+SOCKET_MODE = 0o600
+DIRECTORY_MODE = 0o700
+# struct ucred { pid_t pid; uid_t uid; gid_t gid; }  (unix(7), SO_PEERCRED)
+_UCRED = struct.Struct("iII")
+
+# Two Envoy workers and a few clients need a handful; a client gone wild must not exhaust file descriptors.
+CONNECTIONS_MAX = 256
+# Envoy closes an idle upstream connection after 1 h. Were we to close first, a request just being sent would be lost.
+KEEP_ALIVE_SECONDS = 2 * 3600
+# Answers take milliseconds; whoever is not done by then is hanging.
+GRACE_SECONDS = 2
+# Starting is a matter of milliseconds; a machine under load gets patience.
+START_SECONDS_MAX = 10.0
+
+
+class UnixServer:
+    """`start` returns once the socket accepts connections; `stop` once the thread has ended and the file is gone.
+
+    `application` is an ASGI application without a lifespan; it runs on one event loop in one thread.
+    """
+
+    def __init__(self, application: ASGIApp, path: Path, *, name: str = "door", peer_uid: int | None = None) -> None:
+        self.path = path
+        self._peer_uid = os.getuid() if peer_uid is None else peer_uid
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                http=_only_peers_of(self._peer_uid),
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                # The program that starts us owns the terminal: nothing below an error speaks, and no request is logged.
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self._name = name
+        self._thread: threading.Thread | None = None
+        self._inode: tuple[int, int] | None = None
+
+    def start(self) -> None:
+        """Bind and serve. Raises YourFault (path too long, directory open to others), TryAgain (somebody listens)."""
+        if self._thread is not None:
+            raise Broken(f"the {self._name} is started twice")
+        listener = bind(self.path)
+        status = self.path.stat()
+        self._inode = (status.st_dev, status.st_ino)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name=f"spangate-{self._name}", daemon=True
+        )
+        self._thread.start()
+        self._wait_until_started(listener)
+
+    def _wait_until_started(self, listener: socket.socket) -> None:
+        waited = threading.Event()
+        step = 0.005
+        for _ in range(int(START_SECONDS_MAX / step)):
+            if self._server.started:
+                return
+            if self._thread is None or not self._thread.is_alive():
+                break
+            waited.wait(step)
+        self._server.should_exit = True
+        listener.close()
+        self._remove_socket()
+        raise Broken(f"the {self._name} at `{self.path}` did not start")
+
+    def stop(self) -> None:
+        """Stop accepting, let open requests end (at most GRACE_SECONDS), remove the socket. Safe to call twice."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._server.should_exit = True
+        thread.join(timeout=GRACE_SECONDS + 3)
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        """Only if it is still ours: a successor may have bound the same path already."""
+        with contextlib.suppress(FileNotFoundError):
+            status = self.path.lstat()
+            if (status.st_dev, status.st_ino) == self._inode:
+                self.path.unlink()
+
+    def __enter__(self) -> UnixServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening-ready socket at `path`, 0600, in a directory of 0700 that is made if need be."""
+    check_socket_path(path)
+    _check_directory(path.parent)
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(SOCKET_MODE)
+    except OSError as e:
+        listener.close()
+        raise TryAgain(f"cannot listen at `{path}`: {e.strerror}") from e
+    return listener
+
+
+def check_socket_path(path: Path) -> Path:
+    """`path`, if a Unix socket can lie there; else YourFault."""
+    length = len(os.fsencode(path))
+    if length > SOCKET_PATH_BYTES_MAX:
+        raise YourFault(
+            f"the path `{path}` is {length} bytes long; the path of a Unix socket has at most {SOCKET_PATH_BYTES_MAX}",
+            help="choose a state directory with a shorter path",
+        )
+    return path
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user id at the other end of a connected Unix socket, as the kernel noted it on connect or listen."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, uid, _ = _UCRED.unpack(credentials)
+    return int(uid)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes | None:
+    """The body, or None if it is longer than `bytes_max`. Never holds more than that and one chunk."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > bytes_max:
+            return None
+    return bytes(body)
+
+
+def _check_directory(directory: Path) -> None:
+    directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid != os.getuid():
+        raise YourFault(f"the directory `{directory}` belongs to another user")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise YourFault(
+            f"the directory `{directory}` is open to other users",
+            help=f"chmod 700 {directory}",
+        )
+
+
+def _remove_stale(path: Path) -> None:
+    """A socket that nobody listens on is what a killed process left behind. Anything else stays."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise YourFault(f"`{path}` exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            raise TryAgain(f"cannot tell whether `{path}` is in use: {e}") from e
+    raise TryAgain(f"another process listens at `{path}`", help="is `spangate up` running already?")
+
+
+def _only_peers_of(uid: int) -> type[H11Protocol]:
+    class PeerChecked(H11Protocol):
+        """Drops a connection of another user before anything is read from it."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            if peer_uid(transport.get_extra_info("socket")) != uid:
+                self._refused = True
+                transport.abort()
+                return
+            self._refused = False
+            super().connection_made(transport)
+
+        def data_received(self, data: bytes) -> None:
+            if not self._refused:
+                super().data_received(data)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if not self._refused:
+                super().connection_lost(exc)
+
+    return PeerChecked

@@ -1,0 +1,152 @@
+"""Why a decision is what it is, in sentences for two readers.
+
+Rules: the caller (`denial_message`) hears what it lacks, under which policy, and the command that tells more; never
+where the policy stands or what others may do. Whoever keeps the policy (`explain_sentence`, `explain_json`) hears which
+grant at which place made an allow, or what to add where. Every text is one line and bounded, whatever was asked.
+Not here: the decision itself (rule.py), rendering for a terminal (cli/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spangate.decision.record import Json, decision_to_json
+from spangate.model.access import Access
+from spangate.model.decision import Decision, Reason
+
+# gRPC sends a status message as one HTTP/2 header, percent-encoded, and proxies commonly limit all headers to 8 KiB.
+MESSAGE_BYTES_MAX = 1024
+# A SPIFFE ID has at most 2048 bytes; usual ones have fewer than 100.
+_IDENTITY_CHARACTERS_MAX = 160
+_NAME_CHARACTERS_MAX = 60
+_DETAIL_CHARACTERS_MAX = 400
+_SENTENCE_ACCESSES_BYTES_MAX = 600
+_SENTENCE_GRANTS_MAX = 6
+
+# Reasons that do not come from grants. {who} is the caller, {rpc} the call.
+_BECAUSE: Mapping[Reason, str] = {
+    Reason.UNKNOWN_IDENTITY: "{who} is not an identity of the policy",
+    Reason.UNKNOWN_DATABASE: "{who} asked for a database that the policy does not name",
+    Reason.UNKNOWN_TABLE: "{who} named a table or column that the schema does not have",
+    Reason.UNREADABLE_STATEMENT: "{who} sent a statement that cannot be analysed",
+    Reason.NO_CERTIFICATE: "the connection presented no client certificate",
+    Reason.UNTRUSTED_CERTIFICATE: "the connection's certificate is not trusted",
+    Reason.UNSUPPORTED_RPC: "{who} called {rpc}, which is not supported",
+    Reason.UNSUPPORTED_FEATURE: "{who} used a feature of {rpc} that is not supported",
+    Reason.MALFORMED_REQUEST: "{who} sent a malformed request",
+    Reason.COMPRESSED_MESSAGE: "{who} sent a compressed message",
+    Reason.REQUEST_TOO_LARGE: "{who} sent a request that is too large",
+    Reason.CHECKPOINT_UNAVAILABLE: "the checkpoint does not answer, so the request of {who} could not be decided",
+    Reason.FILTER_FAILED: "the filter failed, so the request of {who} could not be decided",
+}
+
+
+def denial_message(decision: Decision) -> str:
+    """One line for the caller, at most MESSAGE_BYTES_MAX bytes of UTF-8. Raises ValueError for an allow."""
+    if decision.allowed:
+        raise ValueError("an allowed request has no denial")
+    name = f"`{_short(decision.name, _NAME_CHARACTERS_MAX)}` " if decision.name else ""
+    identity = _short(decision.identity, _IDENTITY_CHARACTERS_MAX)
+    who = f"{name}({identity})" if name else identity
+    end = f" [{decision.reason}, policy {decision.policy}, decision {decision.id}; see: spangate explain {decision.id}]"
+    if decision.reason is Reason.MISSING_GRANT:
+        where = _where(decision)
+        if decision.missing:
+            room = MESSAGE_BYTES_MAX - len(f"spangate: {who} may not {where}{end}".encode())
+            text = f"{who} may not {_listed(decision.missing, room)}{where}"
+        else:
+            text = f"{who} holds no grant{where}"
+    else:
+        text = _because(decision, who)
+    return _bounded(_one_line(f"spangate: {text}"), MESSAGE_BYTES_MAX - len(end.encode())) + end
+
+
+def explain_sentence(decision: Decision) -> str:
+    """One sentence for whoever keeps the policy: which grants made it so, or what to add to change it."""
+    return _one_line(_sentence(decision))
+
+
+def _sentence(decision: Decision) -> str:
+    who = decision.name or decision.identity
+    if decision.allowed:
+        if not decision.accesses:
+            return f"{who} may do this{_where(decision)} because it touches no table (policy {decision.policy})."
+        what = _listed(decision.accesses, _SENTENCE_ACCESSES_BYTES_MAX)
+        return f"{who} may {what}{_where(decision)} because of {_grants(decision)} (policy {decision.policy})."
+    if decision.reason is not Reason.MISSING_GRANT:
+        return f"{_because(decision, who)} (policy {decision.policy})."
+    if decision.missing:
+        what = _listed(decision.missing, _SENTENCE_ACCESSES_BYTES_MAX)
+        lack = f"may not {what}{_where(decision)}: no grant gives it"
+    else:
+        lack = f"may do nothing{_where(decision)}: it holds no grant there"
+    advice = f"; {decision.detail} to allow it" if decision.detail else ""
+    return f"{who} {lack}{advice} (policy {decision.policy})."
+
+
+def explain_json(decision: Decision) -> Json:
+    """The recorded decision with its sentence under `sentence`, for programs."""
+    return {**decision_to_json(decision), "sentence": explain_sentence(decision)}
+
+
+def _because(decision: Decision, who: str) -> str:
+    text = _BECAUSE[decision.reason].format(who=who, rpc=_short(decision.rpc, _NAME_CHARACTERS_MAX))
+    return f"{text}: {_short(decision.detail, _DETAIL_CHARACTERS_MAX)}" if decision.detail else text
+
+
+def _where(decision: Decision) -> str:
+    return f" in {_short(decision.database, _NAME_CHARACTERS_MAX)}" if decision.database else ""
+
+
+def _grants(decision: Decision) -> str:
+    """Each grant by its path in the file and its place."""
+    found = [
+        f"access.{grant.identity}.{grant.database}.{grant.operation} at {grant.position}"
+        for grant in decision.grants[:_SENTENCE_GRANTS_MAX]
+    ]
+    more = len(decision.grants) - len(found)
+    if more:
+        found.append(f"{more} more")
+    return f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
+
+
+def _listed(accesses: Sequence[Access], room: int) -> str:
+    """As many accesses and columns as fit into `room` bytes, and how many more there are."""
+    shown: list[str] = []
+    for place, access in enumerate(accesses):
+        left = room - len(", ".join(shown).encode()) - len(", and 1000000 more")
+        text = _access(access, left)
+        if len(text.encode()) > left:
+            return ", ".join([*shown, f"and {len(accesses) - place} more"])
+        shown.append(text)
+    return ", ".join(shown)
+
+
+def _access(access: Access, room: int) -> str:
+    """The access with as many of its columns as fit into `room` bytes, at least the first."""
+    columns = access.columns
+    if len(str(access).encode()) <= room or len(columns) < 2:
+        return str(access)
+    fitting = 1
+    used = len(f"{access.operation} {access.table}({columns[0]} and 1000000 more)".encode())
+    for column in columns[1:]:
+        used += len(column.encode()) + 2
+        if used > room:
+            break
+        fitting += 1
+    return f"{access.operation} {access.table}({', '.join(columns[:fitting])} and {len(columns) - fitting} more)"
+
+
+def _short(text: str, characters: int) -> str:
+    line = _one_line(text)
+    return line if len(line) <= characters else line[: characters - 3] + "..."
+
+
+def _one_line(text: str) -> str:
+    """Printable characters only, white space as one blank: nothing forges a second line or steers a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def _bounded(text: str, size: int) -> str:
+    data = text.encode()
+    return text if len(data) <= size else data[: size - 3].decode(errors="ignore") + "..."

@@ -1,0 +1,113 @@
+"""The JSON Schema of the intent file, for editors: completion, explanations and red lines while typing.
+
+Rules: built from words.py only, so that it knows exactly the words the parser knows; it accepts every file the parser
+accepts. It is looser where JSON Schema cannot follow: a YAML reader hands it `[Customers(CustomerId, Name)]` as two
+texts, `Customers(CustomerId` and `Name)`, and it never sees duplicate keys, aliases or comments.
+spec/intent.schema.json is this value; tests/unit/test_intent_schema.py holds the two together.
+Not here: the real reading (parse.py) and the names' meaning (check.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spangate.intent.words import (
+    ALIAS,
+    DATABASE_KEYS,
+    DATABASE_KEYS_REQUIRED,
+    DEFAULT_PROJECT,
+    DIALECT,
+    FORMAT_VERSION,
+    IDENTITY_KEYS,
+    IDENTITY_NAME,
+    OPERATION_KEYS,
+    ROOT_KEYS,
+    ROOT_KEYS_REQUIRED,
+    SCHEMA_FILE_CHARACTERS_MAX,
+)
+
+Json = dict[str, object]
+
+_RESOURCE: Json = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}
+_SERVICE_ACCOUNT: Json = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$",
+    "examples": ["shop/checkout"],
+}
+# A whole entry or, in a flow list, a piece of one.
+_TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.(),\s]+$"}
+
+
+def intent_json_schema() -> Json:
+    """The schema as plain values, draft 2020-12."""
+    root: dict[str, Json] = {
+        "spangate": {"const": FORMAT_VERSION},
+        "trust_domain": {"type": "string", "pattern": "^[a-z0-9._-]{1,255}$", "examples": ["shop.example"]},
+        "databases": _named(ALIAS, _database()),
+        "identities": _named(IDENTITY_NAME, _identity()),
+        "access": _named(IDENTITY_NAME, _named(ALIAS, _operations())),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Spangate intent file",
+        "description": "Who may do what in which Spanner database. Default is deny; order never matters.",
+        **_record(ROOT_KEYS, ROOT_KEYS_REQUIRED, root),
+        "examples": [_example()],
+    }
+
+
+def _database() -> Json:
+    parts: dict[str, Json] = {
+        "instance": {**_RESOURCE, "examples": ["main"]},
+        "database": {**_RESOURCE, "examples": ["shop"]},
+        "schema": {
+            "type": "string",
+            "pattern": r"^[^/~\\][^\\]*$",
+            "maxLength": SCHEMA_FILE_CHARACTERS_MAX,
+            "examples": ["schema.sql"],
+        },
+        "project": {**_RESOURCE, "default": DEFAULT_PROJECT},
+        "dialect": {"const": DIALECT, "default": DIALECT},
+    }
+    return _record(DATABASE_KEYS, DATABASE_KEYS_REQUIRED, parts)
+
+
+def _identity() -> Json:
+    return {**_record(IDENTITY_KEYS, (), dict.fromkeys(IDENTITY_KEYS, _SERVICE_ACCOUNT)), "maxProperties": 1}
+
+
+def _operations() -> Json:
+    tables: Json = {"type": "array", "minItems": 1, "items": _TABLE_PIECE}
+    parts: dict[str, Json] = {key: {**tables, "examples": [["Orders"]]} for key in OPERATION_KEYS}
+    return _record(OPERATION_KEYS, (), parts)
+
+
+def _record(keys: Mapping[str, str], required: tuple[str, ...], parts: Mapping[str, Json]) -> Json:
+    """A mapping with exactly these keys, each explained."""
+    return {
+        "type": "object",
+        "properties": {key: {"description": keys[key], **parts[key]} for key in keys},
+        "required": list(required),
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+
+
+def _named(name: str, value: Json) -> Json:
+    """A mapping whose keys the author chooses."""
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": f"^{name}$"},
+        "additionalProperties": value,
+        "minProperties": 1,
+    }
+
+
+def _example() -> Json:
+    return {
+        "spangate": FORMAT_VERSION,
+        "trust_domain": "shop.example",
+        "databases": {"shop": {"instance": "main", "database": "shop", "schema": "schema.sql"}},
+        "identities": {"checkout": {"workload": "shop/checkout"}},
+        "access": {"checkout": {"shop": {"read": ["Customers(CustomerId, Name)", "Orders"], "insert": ["Orders"]}}},
+    }

@@ -1,0 +1,168 @@
+"""Schema file -> Schema: Spanner's GoogleSQL DDL, statement by statement, as `CREATE DATABASE` would run it.
+
+Rules: statements take effect in order, on what those before them made. Tables, columns and indexes are understood
+completely or refused with their place. Everything else (views, change streams, sequences, roles, models, functions,
+...) is kept word for word, so that a database can be made from it, and creates nothing that anybody could be granted:
+a view is not a table. Every statement is in `Schema.statements`, in order, without its semicolon.
+Source: https://cloud.google.com/spanner/docs/reference/standard-sql/data-definition-language
+Not here: tables and indexes (ddl_table.py, ddl_alter.py), statements about rows (googlesql.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from spangate.model.schema import Schema
+from spangate.sql.ddl_alter import alter_index, alter_table, drop_index, drop_table
+from spangate.sql.ddl_cursor import Cursor
+from spangate.sql.ddl_database import Database
+from spangate.sql.ddl_table import create_index, create_table
+from spangate.sql.ddl_tokens import DdlError, Kind, Token, tokens_of
+
+__all__ = ["DdlError", "functions_of", "parse_ddl"]
+
+_VERBS = ("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "RENAME", "ANALYZE")
+
+# What CREATE, ALTER and DROP can be about besides tables and indexes. Those that share the tables' name space are
+# marked, so that a table cannot take a view's name.
+_SHARES_NAMES = True
+_OTHER_OBJECTS: dict[tuple[str, ...], bool] = {
+    ("CHANGE", "STREAM"): _SHARES_NAMES,
+    ("DATABASE",): False,
+    ("FUNCTION",): False,
+    ("LOCALITY", "GROUP"): False,
+    ("MODEL",): _SHARES_NAMES,
+    ("PLACEMENT",): False,
+    ("PROPERTY", "GRAPH"): _SHARES_NAMES,
+    ("PROTO", "BUNDLE"): False,
+    ("QUEUE",): _SHARES_NAMES,
+    ("ROLE",): False,
+    ("SCHEMA",): False,
+    ("SEARCH", "INDEX"): _SHARES_NAMES,
+    ("SEQUENCE",): _SHARES_NAMES,
+    ("STATISTICS",): False,
+    ("VECTOR", "INDEX"): _SHARES_NAMES,
+    ("VIEW",): _SHARES_NAMES,
+}
+
+
+def parse_ddl(text: str) -> Schema:
+    """The schema that `text` creates in an empty database; raises DdlError at the first mistake."""
+    database = Database()
+    statements: list[str] = []
+    tokens = tokens_of(text)
+    for statement in _statements(tokens):
+        _run(Cursor(statement), database)
+        statements.append(text[statement[0].start : statement[-2].end])
+    if not statements:
+        raise tokens[-1].error("the schema is empty")
+    return Schema(tuple(database.tables.values()), tuple(database.indexes.values()), tuple(statements))
+
+
+def functions_of(schema: Schema) -> frozenset[str]:
+    """The functions that the schema's statements define, in lower case: one may hide behind a built-in's name."""
+    found: set[str] = set()
+    for statement in schema.statements:
+        if "FUNCTION" not in statement.upper():
+            continue  # spares the work for the great majority
+        cursor = Cursor(tokens_of(statement))
+        if cursor.try_words("CREATE"):
+            cursor.try_words("OR", "REPLACE")
+            if cursor.try_words("FUNCTION"):
+                found.add(_function_name(cursor))
+    return frozenset(found)
+
+
+def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
+    """The tokens of each statement and an END token where it ends; empty statements are left out."""
+    statement: list[Token] = []
+    for token in tokens:
+        if token.kind is not Kind.END and not token.is_symbol(";"):
+            statement.append(token)
+        elif statement:
+            yield [*statement, replace(token, kind=Kind.END)]
+            statement = []
+
+
+def _run(cursor: Cursor, database: Database) -> None:
+    """Carries out one statement."""
+    verb = cursor.token
+    if not verb.is_word(*_VERBS):
+        raise cursor.expected(_VERBS, "a DDL statement")
+    cursor.next()
+    match verb.text.upper():
+        case "CREATE":
+            _create(cursor, database)
+        case "ALTER":
+            _alter(cursor, database)
+        case "DROP":
+            _drop(cursor, database)
+        case "RENAME":
+            raise verb.error("renaming a table is not supported; create it under its new name")
+        case _:
+            pass
+
+
+def _function_name(cursor: Cursor) -> str:
+    cursor.try_words("IF", "NOT", "EXISTS")
+    return cursor.path("a function name")[0].lower()
+
+
+def _create(cursor: Cursor, database: Database) -> None:
+    if cursor.try_words("TABLE"):
+        create_table(cursor, database)
+        cursor.end()
+        return
+    unique = cursor.try_words("UNIQUE")
+    null_filtered = cursor.try_words("NULL_FILTERED")
+    if unique or null_filtered or cursor.at_words("INDEX"):
+        cursor.words("INDEX")
+        create_index(cursor, database)
+        cursor.end()
+        return
+    may_replace = cursor.try_words("OR", "REPLACE")
+    words = _other_object(cursor, ("TABLE", "INDEX", "UNIQUE", "NULL_FILTERED"))
+    if words == ("FUNCTION",):
+        _function_name(cursor)
+        return
+    may_exist = cursor.try_words("IF", "NOT", "EXISTS")
+    what = " ".join(words).lower()
+    if words == ("SCHEMA",):
+        database.add_schema(cursor.name("a schema name").text)
+    elif _OTHER_OBJECTS[words]:
+        name, token = cursor.path(f"a {what} name")
+        database.add_other(what, name, token, may_exist=may_exist, may_replace=may_replace)
+
+
+def _alter(cursor: Cursor, database: Database) -> None:
+    if cursor.try_words("TABLE"):
+        alter_table(cursor, database)
+        cursor.end()
+    elif cursor.try_words("INDEX"):
+        alter_index(cursor, database)
+        cursor.end()
+    else:
+        _other_object(cursor, ("TABLE", "INDEX"))
+
+
+def _drop(cursor: Cursor, database: Database) -> None:
+    if cursor.try_words("TABLE"):
+        drop_table(cursor, database)
+        cursor.end()
+    elif cursor.try_words("INDEX"):
+        drop_index(cursor, database)
+        cursor.end()
+    else:
+        words = _other_object(cursor, ("TABLE", "INDEX"))
+        cursor.try_words("IF", "EXISTS")
+        if _OTHER_OBJECTS[words] or words == ("SCHEMA",):
+            database.drop_other(cursor.path("a name")[0])
+
+
+def _other_object(cursor: Cursor, alternatives: tuple[str, ...]) -> tuple[str, ...]:
+    """Takes the words for what a statement is about, if we know that it does not concern tables."""
+    for words in _OTHER_OBJECTS:
+        if cursor.try_words(*words):
+            return words
+    raise cursor.expected((*alternatives, *(words[0] for words in _OTHER_OBJECTS)), "what the statement is about")

@@ -1,0 +1,289 @@
+"""A resolved statement -> the accesses it makes.
+
+Rules: the whole tree is walked, field by field, so that no scan can hide in a corner; a node of a kind that is not
+listed here as understood makes the statement unreadable. What is read stands in the scans: ZetaSQL prunes from every
+scan the columns that cannot influence the result. What is written stands in the statement; its own table's list says
+for each column whether it is read, written or both, and has to agree with what the clauses say.
+Not here: how the tree is made (googlesql.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
+
+from spangate.model.access import Access, Operation, merged
+from spangate.model.schema import Schema, Table
+from spangate.sql.catalog import BUILTIN_GROUP, FUNCTION_GROUP
+from spangate.sql.wire import Node
+
+# Nothing below these can name a table or a column that a scan does not name too: types, names, positions, literals,
+# and the signature that a function call was matched with.
+_LEAVES = frozenset(
+    {
+        "AnnotationMapProto",
+        "FunctionRefProto",
+        "FunctionSignatureProto",
+        "ParseLocationRangeProto",
+        "ResolvedCollationProto",
+        "ResolvedColumnProto",
+        "ResolvedNodeProto",
+        "TableRefProto",
+        "TypeModifiersProto",
+        "TypeProto",
+        "ValueWithTypeProto",
+    }
+)
+
+# Understood: all they do is combine their children. The rest (table functions, models, graphs, sequences, connections,
+# system variables, nested DML, recursion, ...) is refused because it reads or does what no scan shows.
+_UNDERSTOOD = frozenset(
+    {
+        # Expressions.
+        "AnyResolvedExprProto",
+        "AnyResolvedFunctionCallBaseProto",
+        "AnyResolvedNonScalarFunctionCallBaseProto",
+        "ResolvedAggregateFunctionCallProto",
+        "ResolvedAggregateHavingModifierProto",
+        "ResolvedAnalyticFunctionCallProto",
+        "ResolvedArgumentProto",
+        "ResolvedCastProto",
+        "ResolvedColumnRefProto",
+        "ResolvedDMLDefaultProto",
+        "ResolvedExprProto",
+        "ResolvedFunctionArgumentProto",
+        "ResolvedFunctionCallInfoProto",
+        "ResolvedFunctionCallProto",
+        "ResolvedGetJsonFieldProto",
+        "ResolvedGetStructFieldProto",
+        "ResolvedInlineLambdaProto",
+        "ResolvedLiteralProto",
+        "ResolvedMakeStructProto",
+        "ResolvedNonScalarFunctionCallBaseProto",
+        "ResolvedParameterProto",
+        "ResolvedSubqueryExprProto",
+        # Scans.
+        "AnyResolvedAggregateScanBaseProto",
+        "AnyResolvedComputedColumnBaseProto",
+        "AnyResolvedComputedColumnImplProto",
+        "AnyResolvedScanProto",
+        "ResolvedAggregateScanBaseProto",
+        "ResolvedAggregateScanProto",
+        "ResolvedAnalyticFunctionGroupProto",
+        "ResolvedAnalyticScanProto",
+        "ResolvedArrayScanProto",
+        "ResolvedBarrierScanProto",
+        "ResolvedColumnHolderProto",
+        "ResolvedComputedColumnProto",
+        "ResolvedFilterScanProto",
+        "ResolvedJoinScanProto",
+        "ResolvedLimitOffsetScanProto",
+        "ResolvedLockModeProto",
+        "ResolvedOptionProto",
+        "ResolvedOrderByItemProto",
+        "ResolvedOrderByScanProto",
+        "ResolvedOutputColumnProto",
+        "ResolvedProjectScanProto",
+        "ResolvedSampleScanProto",
+        "ResolvedScanProto",
+        "ResolvedSetOperationItemProto",
+        "ResolvedSetOperationScanProto",
+        "ResolvedSingleRowScanProto",
+        "ResolvedWindowFrameExprProto",
+        "ResolvedWindowFrameProto",
+        "ResolvedWindowOrderingProto",
+        "ResolvedWindowPartitioningProto",
+        "ResolvedWithEntryProto",
+        "ResolvedWithRefScanProto",
+        "ResolvedWithScanProto",
+        # Statements.
+        "ResolvedAssertRowsModifiedProto",
+        "ResolvedDMLValueProto",
+        "ResolvedInsertRowProto",
+        "ResolvedReturningClauseProto",
+        "ResolvedStatementProto",
+        "ResolvedUpdateItemProto",
+    }
+)
+
+_READS = frozenset({enums.ResolvedStatementEnums.READ, enums.ResolvedStatementEnums.READ_WRITE})
+_WRITES = frozenset({enums.ResolvedStatementEnums.WRITE, enums.ResolvedStatementEnums.READ_WRITE})
+_FUNCTION_GROUPS = frozenset({BUILTIN_GROUP, FUNCTION_GROUP})
+
+
+class NotUnderstood(Exception):
+    """The tree holds something that this module does not understand; the message says what."""
+
+
+def accesses_of(statement: Node, schema: Schema, refused_functions: Set[str] = frozenset()) -> tuple[Access, ...]:
+    """What `statement`, an AnyResolvedStatementProto, does to the tables of `schema`.
+
+    Raises NotUnderstood, also for calls of `refused_functions` (lower case); BadMessage.
+    """
+    walk = _Walk(schema, refused_functions)
+    nodes = list(statement.children())
+    if len(nodes) != 1:
+        raise NotUnderstood("there is no statement")
+    node = nodes[0]
+    match node.name:
+        case "ResolvedQueryStmtProto":
+            walk.children(node)
+        case "ResolvedInsertStmtProto":
+            _insert(node, walk)
+        case "ResolvedUpdateStmtProto":
+            _update(node, walk)
+        case "ResolvedDeleteStmtProto":
+            _delete(node, walk)
+        case kind:
+            raise NotUnderstood(f"`{_plain(kind)}` is not supported")
+    return merged(walk.found)
+
+
+class _Walk:
+    """Goes through a tree and collects the accesses."""
+
+    def __init__(self, schema: Schema, refused_functions: Set[str]) -> None:
+        self.found: list[Access] = []
+        self._schema = schema
+        self._refused_functions = refused_functions
+
+    def children(self, node: Node, *, skip: tuple[str, ...] = ()) -> None:
+        """Everything below `node` but the fields in `skip`, which the caller has dealt with."""
+        todo = list(node.children(skip=skip, leaves=_LEAVES))
+        while todo:
+            item = todo.pop()
+            if item.name == "ResolvedTableScanProto":
+                table, columns = self.table_of(item)
+                self.add(Operation.READ, table, columns.values())
+            elif item.name == "ResolvedFunctionCallBaseProto":
+                self._check_function(item)
+            elif item.name not in _UNDERSTOOD:
+                raise NotUnderstood(f"`{_plain(item.name)}` is not supported")
+            todo.extend(item.children(leaves=_LEAVES))
+
+    def add(self, operation: Operation, table: Table, columns: Iterable[str] = ()) -> None:
+        self.found.append(Access(operation, table.name, tuple(columns)))
+
+    def table_of(self, scan: Node) -> tuple[Table, dict[int, str]]:
+        """The table that `scan` reads, and its columns by their number in this statement."""
+        reference = scan.message("table")
+        number, name = reference.number("serialization_id"), reference.text("full_name")
+        if not 0 <= number < len(self._schema.tables) or self._schema.tables[number].name != name:
+            raise NotUnderstood(f"the table `{name}` is not in the schema")
+        table = self._schema.tables[number]
+        if scan.number("read_as_row_type") or scan.has("table_column_list"):
+            raise NotUnderstood("reading a table as a row type is not supported")
+        indexes = scan.numbers("column_index_list")
+        columns = scan.message("parent").messages("column_list")
+        if len(indexes) != len(columns):
+            raise NotUnderstood(f"the scan of `{table.name}` does not say which columns it reads")
+        found: dict[int, str] = {}
+        for index, column in zip(indexes, columns, strict=True):
+            name = table.columns[index].name if 0 <= index < len(table.columns) else ""
+            if name != column.text("name"):
+                raise NotUnderstood(f"the scan of `{table.name}` contradicts itself about `{column.text('name')}`")
+            found[column.number("column_id")] = name
+        return table, found
+
+    def target(self, statement: Node) -> tuple[Table, dict[int, str], set[str]]:
+        """The table that DML writes to, its columns by number, and those it writes; what it reads is noted."""
+        scan = statement.message("table_scan")
+        table, columns = self.table_of(scan)
+        self.children(scan)
+        uses = statement.numbers("column_access_list")
+        if len(uses) != len(columns):
+            raise _unclear(table)
+        used = list(zip(columns.values(), uses, strict=True))
+        if read := [name for name, use in used if use in _READS]:
+            self.add(Operation.READ, table, read)
+        return table, columns, {name for name, use in used if use in _WRITES}
+
+    def _check_function(self, call: Node) -> None:
+        group, _, name = call.message("function").text("name").partition(":")
+        if group not in _FUNCTION_GROUPS or name.lower() in self._refused_functions:
+            raise NotUnderstood(f"the function `{name or group}` is not supported")
+
+
+def _insert(node: Node, walk: _Walk) -> None:
+    table, columns, written = walk.target(node)
+    inserted = _named(node.messages("insert_column_list"), columns)
+    updated: set[str] | None = None
+    match node.number("insert_mode"):
+        case enums.ResolvedInsertStmtEnums.OR_ERROR | enums.ResolvedInsertStmtEnums.OR_IGNORE:
+            pass
+        case enums.ResolvedInsertStmtEnums.OR_UPDATE:
+            key = {name.lower() for name in table.primary_key}
+            updated = {name for name in inserted if name.lower() not in key}
+        case _:
+            raise NotUnderstood("`INSERT OR REPLACE` is not supported")
+    if node.has("on_conflict_clause"):
+        clause = node.message("on_conflict_clause")
+        _on_conflict(clause, table, walk)
+        if clause.number("conflict_action") == enums.ResolvedOnConflictClauseEnums.UPDATE:
+            updated = _targets(clause.messages("update_item_list"), columns)
+    if written != inserted | (updated or set()):
+        raise _unclear(table)
+    walk.add(Operation.INSERT, table, inserted)
+    if updated is not None:
+        walk.add(Operation.UPDATE, table, updated)
+    walk.children(node, skip=("table_scan", "on_conflict_clause"))
+
+
+def _on_conflict(clause: Node, table: Table, walk: _Walk) -> None:
+    """`ON CONFLICT`. `excluded` is the row that was to be inserted: its scan reads no table."""
+    if clause.has("insert_row_scan"):
+        excluded = clause.message("insert_row_scan")
+        if walk.table_of(excluded)[0] is not table:
+            raise NotUnderstood("`ON CONFLICT` over another table is not supported")
+        walk.children(excluded)
+    if clause.text("unique_constraint_name"):
+        raise NotUnderstood("`ON CONFLICT ON UNIQUE CONSTRAINT` is not supported; name the columns")
+    walk.children(clause, skip=("insert_row_scan",))
+
+
+def _update(node: Node, walk: _Walk) -> None:
+    table, columns, written = walk.target(node)
+    updated = _targets(node.messages("update_item_list"), columns)
+    if written != updated:
+        raise _unclear(table)
+    walk.add(Operation.UPDATE, table, updated)
+    walk.children(node, skip=("table_scan",))
+
+
+def _delete(node: Node, walk: _Walk) -> None:
+    table, _, written = walk.target(node)
+    if written:
+        raise _unclear(table)
+    walk.add(Operation.DELETE, table)
+    walk.children(node, skip=("table_scan",))
+
+
+def _targets(items: Iterable[Node], columns: dict[int, str]) -> set[str]:
+    """The columns that update items set; only whole columns of the table can be set."""
+    targets = []
+    for item in items:
+        target = list(item.message("target").children())
+        if [one.name for one in target] != ["ResolvedColumnRefProto"]:
+            raise NotUnderstood("setting a part of a column is not supported")
+        targets.append(target[0].message("column"))
+    return _named(targets, columns)
+
+
+def _named(targets: Iterable[Node], columns: dict[int, str]) -> set[str]:
+    found: set[str] = set()
+    for column in targets:
+        name = columns.get(column.number("column_id"))
+        if name is None:
+            raise NotUnderstood(f"`{column.text('name')}` is not a column of the table")
+        found.add(name)
+    return found
+
+
+def _unclear(table: Table) -> NotUnderstood:
+    return NotUnderstood(f"it is not clear which columns of `{table.name}` are written")
+
+
+def _plain(name: str) -> str:
+    """`ResolvedTVFScanProto` -> `TVFScan`."""
+    return name.removeprefix("Any").removeprefix("Resolved").removesuffix("Proto")

@@ -1,0 +1,27 @@
+"""A bare HTTP client for Unix sockets, so that the doors are tested by other code than ours."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+
+
+def exchange(path: Path, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("localhost", timeout=10)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.connect(str(path))
+        connection.request(method, target, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def post(path: Path, target: str, body: bytes) -> tuple[int, bytes]:
+    return exchange(path, "POST", target, body)
+
+
+def get(path: Path, target: str) -> tuple[int, bytes]:
+    return exchange(path, "GET", target)

@@ -1,0 +1,227 @@
+"""Every message an intent file can be answered with, exactly as a person sees it.
+
+The messages stand in golden/intent_errors.txt, one section for each case. After a change of words, look at the
+difference: `SPANGATE_REFRESH=1 python -m pytest tests/unit/test_intent_errors.py` writes the file anew.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fakes import shop
+from spangate.intent import IntentErrors, IntentProblem, parse_intent
+from spangate.intent.errors import PROBLEMS_MAX, shown
+from spangate.intent.words import FILE_BYTES_MAX, LATER_WORDS
+from spangate.model.policy import Position
+
+GOLDEN = Path(__file__).with_name("golden") / "intent_errors.txt"
+HEAD = shop.INTENT[: shop.INTENT.index("access:")]
+
+
+def changed(old: str, new: str) -> str:
+    assert shop.INTENT.count(old) == 1, old
+    return shop.INTENT.replace(old, new)
+
+
+def access(body: str) -> str:
+    return f"{HEAD}access:\n  checkout:\n    shop:\n{body}"
+
+
+CASES = {
+    # The file as a whole.
+    "an empty file": "",
+    "only a comment": "# to be written\n",
+    "a list": "- a\n",
+    "not YAML at all but a word": "hello\n",
+    "only the first line": "spangate: v1\n",
+    "another version": changed("spangate: v1", "spangate: v2"),
+    "a number as version": changed("spangate: v1", "spangate: 1"),
+    "no version": changed("spangate: v1", "spangate:"),
+    "a list as version": changed("spangate: v1", "spangate: [v1]"),
+    "a very long word": changed("spangate: v1", "spangate: " + "v" * 500),
+    "a misspelt top key": changed("identities:", "identitys:"),
+    "two documents": shop.INTENT + "---\nspangate: v1\n",
+    "text after a flow mapping": "{spangate: v1} {}\n",
+    "a complex key": "? [a]\n: b\n",
+    "deep nesting": "a: " + "[" * 40 + "]" * 40,
+    # Words of later versions.
+    "traffic": shop.INTENT + "\ntraffic:\n  - {from: shop/web, to: shop/checkout, allow: [GET /orders]}\n",
+    "write": access("      write: [Orders]\n"),
+    "deny": access("      deny: [Orders]\n"),
+    "ddl": access("      ddl: [Orders]\n"),
+    "partitioned_dml": access("      partitioned_dml: [Orders]\n"),
+    "roles and until": changed("{workload: shop/checkout}", "{workload: shop/checkout, roles: [a], until: 2026-01-01}"),
+    # YAML that an intent file does not use.
+    "an anchor": changed("{workload: shop/checkout}", "&a {workload: shop/checkout}"),
+    "an alias": changed("{agent: tools/copilot}", "*a"),
+    "a merge key": access("      <<: {read: [Orders]}\n"),
+    "a tag": changed("spangate: v1", "spangate: !!str v1"),
+    "a directive": "%YAML 1.1\n---\n" + shop.INTENT,
+    "a text block": access("      read:\n        - |\n          Orders\n"),
+    "an escape": access('      read: ["Ord\\x65rs"]\n'),
+    "a key twice": shop.INTENT + "  reports:\n    shop:\n      read: [Orders]\n",
+    "a bidirectional override in a comment": changed("# namespace", "# \u202enamespace"),
+    "a zero-width space in a name": changed("[Orders, OrderItems]\n      update", "[Ord\u200bers]\n      update"),
+    # YAML that is not well-formed.
+    "a tab": changed("  checkout:\n    shop:", "  checkout:\n\tshop:"),
+    "an unclosed list": access("      read: [Orders, Customers(Name)\n      insert: [Orders]\n"),
+    "an unclosed mapping": changed("{agent: tools/copilot}", "{agent: tools/copilot"),
+    "an unclosed quote": changed("trust_domain: shop.example", 'trust_domain: "shop.example'),
+    "too little indentation": changed("      insert:", "     insert:"),
+    "too much indentation": changed("      insert:", "        insert:"),
+    "two colons": changed("schema: schema.sql", "schema: a: b"),
+    "a forgotten colon": changed("  checkout:\n    shop:", "  checkout\n    shop:"),
+    "a forgotten space": changed("workload: shop/checkout", "workload:shop/checkout"),
+    # The parts of the file.
+    "a trust domain with capitals": changed("trust_domain: shop.example", "trust_domain: Shop.Example"),
+    "a trust domain with its scheme": changed("trust_domain: shop.example", "trust_domain: spiffe://shop.example"),
+    "a trust domain in a list": changed("trust_domain: shop.example", "trust_domain: [shop.example]"),
+    "databases as a list": changed("  shop: {instance: main,", "  - {instance: main,"),
+    "a database without schema": changed(", schema: schema.sql", ""),
+    "a database with an absolute schema": changed("schema: schema.sql", "schema: /etc/passwd"),
+    "an instance as a path": changed("instance: main", "instance: projects/p/instances/main"),
+    "a number as instance": changed("instance: main", "instance: 12"),
+    "PostgreSQL": changed("schema: schema.sql", "schema: schema.sql, dialect: postgresql"),
+    "an unknown dialect": changed("schema: schema.sql", "schema: schema.sql, dialect: mysql"),
+    "a misspelt alias rule": changed("  shop: {instance", "  Shop: {instance"),
+    "an identity with a bad name": changed("  copilot:  {", "  Co_pilot: {"),
+    "an identity named by a number": changed("  copilot:  {", "  12: {"),
+    "an identity named no": changed("  copilot:  {", "  no: {"),
+    "an identity without value": changed("copilot:  {agent: tools/copilot}", "copilot:"),
+    "an empty identity": changed("{workload: shop/checkout}", "{}"),
+    "a workload without namespace": changed("workload: shop/checkout", "workload: checkout"),
+    "a workload as a SPIFFE ID": changed("workload: shop/checkout", "workload: spiffe://shop.example/ns/shop/sa/x"),
+    "a workload that is also an agent": changed("workload: shop/checkout", "workload: shop/checkout, agent: a/b"),
+    # Access.
+    "a misspelt operation": access("      reed: [Orders]\n"),
+    "no operation": access("      {}\n"),
+    "nothing under a database": access(""),
+    "an empty list of tables": access("      read: []\n"),
+    "nothing instead of a list": access("      read:\n      insert: [Orders]\n"),
+    "a table instead of a list": access("      read: Orders\n"),
+    "columns without brackets": access("      {read: Customers(CustomerId, Name)}\n"),
+    "things that are no tables": access("      read: [no, 12, ~, '', [a], {a: b}, a: b]\n"),
+    "names that are no names": access("      read: [Or-ders, Orders(Or-der), a.b.c, 'Orders(a.b)']\n"),
+    "a star for all columns": access("      read: [Orders(*)]\n"),
+    "a star for all tables": access("      read: [*]\n"),
+    "a quoted star for all tables": access('      read: ["*"]\n'),
+    "an unclosed parenthesis": access("      read: [Customers(CustomerId, Name, Orders]\n"),
+    "an unclosed parenthesis before another": access("      read: [Customers(Name, Orders(Status)]\n"),
+    "an unclosed parenthesis in block style": access("      read:\n        - Customers(Name\n        - Orders\n"),
+    "a quoted piece does not go on": access('      read: ["Customers(Name", Email)]\n'),
+    "an unopened parenthesis": access("      read: [Customers CustomerId, Name), Orders]\n"),
+    "only a parenthesis": access("      read: [(Name)]\n"),
+    "empty parentheses": access("      read: [Customers()]\n"),
+    "only a comma in parentheses": access('      read: ["Customers(,)"]\n'),
+    "a comma too many": access("      read: [Customers(Name,), Orders]\n"),
+    "a comma too few": access("      read: [Customers(Name) Orders, Orders(Status Total)]\n"),
+    "delete with columns": access("      delete: [Customers(Name), Orders]\n"),
+    # Names that must exist, once.
+    "a misspelt table": access("      read: [Custmers]\n"),
+    "a misspelt column": access("      read: [Customers(CustomerId, Nmae)]\n"),
+    "a misspelt column in block style": access("      read:\n        - Customers(CustomerId, Nmae)\n"),
+    "a misspelt column on its own line": access("      read:\n        - Customers(CustomerId,\n            Nmae)\n"),
+    "a misspelt column in quotes": access('      read: ["Customers(CustomerId, Nmae)"]\n'),
+    "several misspelt names": access(
+        "      read: [Custmers, Orders(Sattus, Totl)]\n      insert: [Zzz, Orders(Zzz)]\n"
+    ),
+    "more problems than anybody reads": access(f"      read: [{', '.join(f'T{n}' for n in range(70))}]\n"),
+    "an index": access("      read: [customersbyemail]\n"),
+    "a column twice": access("      read: [Customers(Name, NAME)]\n"),
+    "a misspelt identity": changed("  reports:\n    shop:", "  report:\n    shop:"),
+    "a misspelt database": changed("  reports:\n    shop:", "  reports:\n    shopp:"),
+    "two names for one workload": changed("analytics/reports", "shop/checkout"),
+    "a workload and an agent that are one": changed("tools/copilot", "shop/checkout"),
+    "two aliases for one database": changed(
+        "\nidentities:", "  too: {instance: main, database: shop, schema: schema.sql}\nidentities:"
+    ),
+}
+
+
+def answer(text: str) -> str:
+    try:
+        shop.policy(text)
+    except IntentErrors as error:
+        return str(error)
+    return "accepted"
+
+
+def written() -> dict[str, str]:
+    sections = GOLDEN.read_text(encoding="utf-8").split("=== ")[1:]
+    return {name: body.rstrip("\n") for name, _, body in (section.partition("\n") for section in sections)}
+
+
+if os.environ.get("SPANGATE_REFRESH"):
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text("\n".join(f"=== {name}\n{answer(text)}\n" for name, text in CASES.items()), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_broken_file_is_answered_with_exactly_these_lines(name: str) -> None:
+    assert answer(CASES[name]) == written()[name]
+
+
+def test_the_golden_file_has_no_section_without_a_case() -> None:
+    assert list(written()) == list(CASES)
+
+
+def test_every_message_names_a_place_in_the_file_and_none_says_accepted() -> None:
+    for name, text in written().items():
+        for line in text.splitlines():
+            assert line.startswith((f"{shop.FILE}:", "  help: ", "and ")), name
+
+
+def test_every_word_of_a_later_version_is_refused_wherever_a_key_may_stand() -> None:
+    for word in LATER_WORDS:
+        for text in (
+            f"{shop.INTENT}\n{word}: x\n",
+            changed("schema: schema.sql", f"schema: schema.sql, {word}: x"),
+            changed("workload: shop/checkout", f"workload: shop/checkout, {word}: x"),
+            access(f"      read: [Orders]\n      {word}: [Orders]\n"),
+        ):
+            with pytest.raises(IntentErrors, match=f"`{word}` is not supported by this version yet"):
+                parse_intent(text, shop.FILE)
+
+
+def test_a_file_larger_than_the_limit_is_refused_before_it_is_read() -> None:
+    at_limit = shop.INTENT + "#" * (FILE_BYTES_MAX - len(shop.INTENT))
+    assert parse_intent(at_limit, shop.FILE) == parse_intent(shop.INTENT, shop.FILE)
+    with pytest.raises(IntentErrors, match="larger than 1048576 bytes"):
+        parse_intent(at_limit + "#", shop.FILE)
+
+
+def test_the_size_limit_counts_bytes_not_characters() -> None:
+    with pytest.raises(IntentErrors, match="larger than"):
+        parse_intent("# " + "é" * (FILE_BYTES_MAX // 2), shop.FILE)
+
+
+def test_problems_come_in_the_order_of_the_file_and_know_how_many_were_left_out() -> None:
+    with pytest.raises(IntentErrors) as caught:
+        shop.policy(CASES["more problems than anybody reads"])
+    positions = [problem.position for problem in caught.value.problems]
+    assert positions == sorted(positions)
+    assert (len(positions), caught.value.more) == (PROBLEMS_MAX, 70 - PROBLEMS_MAX)
+    assert caught.value.exit_code == 2
+
+
+def test_problems_of_adapters_render_like_our_own() -> None:
+    schema = parse_intent(shop.INTENT, shop.FILE).databases[0].schema
+    problem = IntentProblem(schema.position, f"schema file {shown(schema.text)} not found")
+    assert str(IntentErrors([problem])) == "spangate.yaml:5:50: schema file `schema.sql` not found"
+
+
+def test_errors_without_a_problem_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="without a problem"):
+        IntentErrors([])
+
+
+def test_text_from_the_file_can_neither_flood_nor_steer_a_terminal() -> None:
+    assert shown("a\x1b[31m\nb") == "`a\\u001b[31m\\u000ab`"
+    assert len(shown("x" * 10_000)) < 100
+
+
+def test_a_help_line_is_indented_below_its_message() -> None:
+    assert str(IntentProblem(Position("f", 1, 2), "wrong", "mend it")) == "f:1:2: wrong\n  help: mend it"

@@ -1,0 +1,154 @@
+"""spec/intent.schema.json, for editors: the parser's words, and its verdict wherever JSON Schema can give it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from fakes import shop
+from spangate.intent import IntentErrors, parse_intent
+from spangate.intent.editor_schema import intent_json_schema
+from spangate.intent.words import DATABASE_KEYS, EXAMPLES, IDENTITY_KEYS, OPERATION_KEYS, ROOT_KEYS
+
+FILE = Path(__file__).parents[2] / "spec" / "intent.schema.json"
+HEAD = shop.INTENT[: shop.INTENT.index("access:")]
+
+if os.environ.get("SPANGATE_REFRESH"):
+    FILE.write_text(json.dumps(intent_json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def changed(old: str, new: str) -> str:
+    assert shop.INTENT.count(old) == 1, old
+    return shop.INTENT.replace(old, new)
+
+
+def access(body: str) -> str:
+    return f"{HEAD}access: {{checkout: {{shop: {body}}}}}\n"
+
+
+def parser_accepts(text: str) -> bool:
+    try:
+        parse_intent(text, shop.FILE)
+    except IntentErrors:
+        return False
+    return True
+
+
+def schema_accepts(text: str) -> bool:
+    value = YAML(typ="safe", pure=True).load(text)
+    return jsonschema.Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8"))).is_valid(value)
+
+
+BOTH_ACCEPT = [
+    shop.INTENT,
+    HEAD,
+    access("{read: [Customers(CustomerId, Name), Orders]}"),
+    access('{read: ["Customers(CustomerId, Name)"], delete: [sales.Orders]}'),
+    access("{read: [Customers(CustomerId,\n   Name)]}"),
+    changed("schema: schema.sql", "schema: ../db/schema.sql, project: 'example.com:p', dialect: googlesql"),
+]
+BOTH_REJECT = [
+    "",
+    "a",
+    "[]",
+    "spangate: v1\n",
+    changed("spangate: v1", "spangate: v2"),
+    changed("spangate: v1", "spangate: 1"),
+    changed("spangate: v1", "spangate:"),
+    changed("identities:", "identitys:"),
+    shop.INTENT + "\ntraffic: []\n",
+    changed("trust_domain: shop.example", "trust_domain: Shop.Example"),
+    changed("trust_domain: shop.example", "trust_domain: spiffe://shop.example"),
+    changed(", schema: schema.sql", ""),
+    changed("schema: schema.sql", "schema: /etc/passwd"),
+    changed("schema: schema.sql", "schema: schema.sql, dialect: postgresql"),
+    changed("instance: main", "instance: projects/p/instances/main"),
+    changed("instance: main", "instance: 12"),
+    changed("instance: main", "instance: true"),
+    changed("  shop: {inst", "  Shop: {inst"),
+    changed("copilot:  {", "Co_pilot:  {"),
+    changed("{agent: tools/copilot}", ""),
+    changed("{agent: tools/copilot}", "{}"),
+    changed("tools/copilot", "copilot"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, workload: a/b}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, until: x}"),
+    access("{}"),
+    access(""),
+    access("{write: [Orders]}"),
+    access("{read: []}"),
+    access("{read: Orders}"),
+    access("{read: [12]}"),
+    access("{read: [true]}"),
+    access("{read: [~]}"),
+    access("{read: [{a: b}]}"),
+    access("{read: [[a]]}"),
+    access("{read: ['*']}"),
+    access("{read: [Or-ders]}"),
+]
+# The schema is looser here; each with its reason.
+ONLY_PARSER_REJECTS = {
+    "the schema sees pieces of entries, so it cannot pair parentheses": access("{read: [Customers(Name]}"),
+    "nor see that a list of columns is empty": access("{read: [Customers()]}"),
+    "nor tell delete's entries from read's": access("{delete: [Orders(Status)]}"),
+    "nor see a missing comma": access("{read: [Customers(Name) Orders]}"),
+    "nor the form of a single name": access("{read: [1a]}"),
+    "YAML 1.2 reads `no` as text, older readers as a boolean": access("{read: [no]}"),
+    "in a trust domain and a workload, `..` needs more than a pattern": changed("tools/copilot", "tools/.."),
+    "quotes and backslashes are gone before the schema looks": access('{read: ["Ord\\x65rs"]}'),
+    "so are anchors": changed("{agent: tools/copilot}", "&a {agent: tools/copilot}"),
+    "and comments": changed("# namespace", "# \u202e"),
+}
+
+
+def test_the_published_file_is_what_the_words_of_the_parser_make() -> None:
+    assert json.loads(FILE.read_text(encoding="utf-8")) == intent_json_schema()
+
+
+def test_it_is_a_schema_of_its_draft() -> None:
+    jsonschema.Draft202012Validator.check_schema(intent_json_schema())
+
+
+def test_its_own_examples_are_accepted_by_itself_and_by_the_parser() -> None:
+    examples = intent_json_schema()["examples"]
+    assert isinstance(examples, list)
+    for example in examples:
+        assert schema_accepts(json.dumps(example))
+        assert parser_accepts(json.dumps(example))
+
+
+@pytest.mark.parametrize("text", BOTH_ACCEPT)
+def test_what_the_parser_accepts_the_schema_accepts(text: str) -> None:
+    assert (parser_accepts(text), schema_accepts(text)) == (True, True)
+
+
+@pytest.mark.parametrize("text", BOTH_REJECT)
+def test_what_is_wrong_in_structure_both_reject(text: str) -> None:
+    assert (parser_accepts(text), schema_accepts(text)) == (False, False)
+
+
+@pytest.mark.parametrize("reason", ONLY_PARSER_REJECTS)
+def test_where_the_schema_is_looser_the_reason_is_known(reason: str) -> None:
+    text = ONLY_PARSER_REJECTS[reason]
+    assert (parser_accepts(text), schema_accepts(text)) == (False, True)
+
+
+def test_every_key_is_explained() -> None:
+    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, OPERATION_KEYS):
+        for key, sentence in keys.items():
+            assert sentence.endswith("."), key
+
+
+def test_the_examples_in_messages_are_good_ones() -> None:
+    for key, example in EXAMPLES.items():
+        assert example.startswith(f"{key}: ")
+    top = "\n".join(EXAMPLES[key] for key in ROOT_KEYS)
+    assert parser_accepts(top)
+    database = ", ".join(EXAMPLES[key] for key in DATABASE_KEYS)
+    for key in IDENTITY_KEYS:
+        text = top.replace("workload: shop/checkout", EXAMPLES[key])
+        assert parser_accepts(text.replace("instance: main, database: shop, schema: schema.sql", database))
