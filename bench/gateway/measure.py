@@ -6,8 +6,9 @@ makes the run fail. Numbers are the machine's of this hour; only ratios and diff
 
 from __future__ import annotations
 
+import http.client
+import socket
 import statistics
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from bench.gateway import load
 from bench.gateway.load import Load
 from bench.gateway.processes import BenchError, cpu_seconds
 
+ADMIN_SECONDS = 5.0
 # Keeps both cores busy without a queue that would hide the gateway behind it.
 BUSY = {"clients": 4, "streams": 8}
 
@@ -35,10 +37,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs share. `backend_admin` is the backend Envoy's admin port."""
+    """What all runs share. `backend_admin` is the backend Envoy's admin socket."""
 
     h2load: str
-    backend_admin: int
+    backend_admin: Path
     path: str
     body: Path
     folder: Path
@@ -68,10 +70,16 @@ class Bench:
         return outcome
 
     def _answered(self) -> int:
-        url = f"http://127.0.0.1:{self.backend_admin}/stats?filter=^http\\.backend\\.downstream_rq_2xx$"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            text = answer.read().decode()
-        return int(text.rpartition(":")[2])
+        """How many requests the backend has answered since it was started."""
+        connection = http.client.HTTPConnection("localhost", timeout=ADMIN_SECONDS)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.settimeout(ADMIN_SECONDS)
+            connection.sock.connect(str(self.backend_admin))
+            connection.request("GET", "/stats?filter=%5Ehttp%5C.backend%5C.downstream_rq_2xx%24")
+            return int(connection.getresponse().read().rpartition(b":")[2])
+        finally:
+            connection.close()
 
 
 @dataclass(frozen=True)

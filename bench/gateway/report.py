@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
+from bench.gateway.first_sight import Sight
 from bench.gateway.measure import BUSY, Added, Row
 
 COLUMNS = ("way", "req/s", "gateway CPU/req", "p50", "p99")
@@ -21,7 +22,8 @@ class Report:
     busy_requests: int
     single_requests: int
     rows: Sequence[Row]
-    added: Added | None
+    added: Added
+    sights: Sequence[Sight]
 
 
 def as_json(report: Report) -> str:
@@ -42,13 +44,14 @@ def as_table(report: Report) -> str:
             f"p50 and p99: {report.single_requests} requests, one at a time"
         ),
     ]
-    if report.added is not None:
-        a = report.added
-        notes.append(
-            f"the check costs {a.cpu_us:+.1f} us of gateway CPU per request (ratio {a.cpu_ratio:.2f}), "
-            f"{a.p50_ms:+.3f} ms at p50, {a.p99_ms:+.3f} ms at p99"
-        )
-    return text + "\n\n" + "\n".join(notes)
+    cost = report.added
+    notes.append(
+        f"the gateway costs {cost.cpu_us:+.1f} us of CPU per request over plain Envoy (ratio {cost.cpu_ratio:.2f}), "
+        f"{cost.p50_ms:+.3f} ms at p50, {cost.p99_ms:+.3f} ms at p99"
+    )
+    sights = [f"  {sight.name:<12} {sight.p50_ms:8.3f} ms {sight.p99_ms:8.3f} ms" for sight in report.sights]
+    heading = "a small Python client, distinct statements one after the other: p50, p99"
+    return "\n".join([text, "", *notes, "", heading, *sights])
 
 
 def _padded(column: int, cell: str, width: int) -> str:

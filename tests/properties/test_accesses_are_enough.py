@@ -1,7 +1,8 @@
 """What a statement is not said to read cannot influence its result.
 
-Random queries run by ZetaSQL's reference implementation, twice: over the same rows, and over rows in which everything
-the accesses do not name is changed. Tables that are not named lose their rows, columns that are not named other values.
+Random statements run by ZetaSQL's reference implementation, twice: over the same rows, and over rows in which
+everything the accesses do not name is changed. Tables that are not named lose their rows, columns that are not named
+get other values.
 """
 
 from __future__ import annotations
@@ -87,6 +88,16 @@ class Writer:
             if kind == "list" and self.one([True, False, False]):
                 select += f" ORDER BY {self.column(items)}, {self.column(items)} LIMIT {self.number(0, 3)}"
         return with_clause + select, width
+
+    def change(self) -> str:
+        """An UPDATE or DELETE of T."""
+        scope = (Item("x0", SCHEMA.tables[0].column_names),)
+        where = self.predicate(scope, 2)
+        if self.one([True, False]):
+            return f"DELETE FROM T AS x0 WHERE {where}"
+        targets = self.one([["b"], ["c"], ["b", "d"], ["d", "c", "b"]])
+        items = ", ".join(f"{target} = {self.expression(scope, 1)}" for target in targets)
+        return f"UPDATE T AS x0 SET {items} WHERE {where}"
 
     def source(self, depth: int, outer: tuple[Item, ...]) -> tuple[str, tuple[Item, ...]]:
         """A FROM clause and what it brings."""
@@ -179,20 +190,30 @@ def queries(draw: Any) -> str:
     return Writer(draw).query(depth=2)[0]
 
 
+@st.composite
+def changes(draw: Any) -> str:
+    return Writer(draw).change()
+
+
+def other_value(row: int, place: int) -> int | None:
+    """Something that CONTENTS has not there; keys stay different and are never NULL."""
+    return None if place and (row + place) % 3 == 0 else 100 * (row + 1) + place
+
+
 def changed(accesses: tuple[Access, ...]) -> dict[str, list[Row]]:
     """CONTENTS with everything changed that the accesses do not read."""
-    read = {access.table: access.columns for access in accesses}
-    found: dict[str, list[Row]] = {}
-    for table in SCHEMA.tables:
-        rows = CONTENTS[table.name] if table.name in read else []
-        found[table.name] = [
+    read = {access.table: access.columns for access in accesses if access.operation is Operation.READ}
+    touched = {access.table for access in accesses}
+    return {
+        table.name: [
             tuple(
-                value if column in read[table.name] else (None if (row + place) % 3 == 0 else 10 * row + place)
+                value if column in read.get(table.name, ()) else other_value(row, place)
                 for place, (column, value) in enumerate(zip(table.column_names, values, strict=True))
             )
-            for row, values in enumerate(rows)
+            for row, values in enumerate(CONTENTS[table.name] if table.name in touched else [])
         ]
-    return found
+        for table in SCHEMA.tables
+    }
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +241,43 @@ def test_what_is_not_read_has_no_influence(analyzer: Analyzer, evaluator: Evalua
     note(str([str(access) for access in accesses]))
     assert all(access.operation is Operation.READ for access in accesses)
     assert result(evaluator, sql, changed(accesses)) == result(evaluator, sql, CONTENTS)
+
+
+def effect(evaluator: Evaluator, sql: str, contents: dict[str, list[Row]], columns: tuple[str, ...]) -> Any:
+    """Which rows of T change, by their place, and the new values of `columns`."""
+    try:
+        found = evaluator.changes(sql, contents)
+    except EngineFailure as failure:
+        return failure.message
+    places = {row[0]: place for place, row in enumerate(contents["T"])}
+    names = SCHEMA.tables[0].column_names
+    return {places[key]: [row[names.index(name)] for name in columns if row] for key, row in found.items()}
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(sql=changes())
+def test_what_is_not_read_has_no_influence_on_what_is_written(
+    analyzer: Analyzer, evaluator: Evaluator, sql: str
+) -> None:
+    accesses = analyzer.accesses(sql, {})
+    note(sql)
+    note(str([str(access) for access in accesses]))
+    (written,) = [access for access in accesses if access.operation is not Operation.READ]
+    assert written.table == "T"
+    once = effect(evaluator, sql, CONTENTS, written.columns)
+    assert effect(evaluator, sql, changed(accesses), written.columns) == once
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(sql=changes())
+def test_what_is_not_written_stays(analyzer: Analyzer, evaluator: Evaluator, sql: str) -> None:
+    (written,) = [access for access in analyzer.accesses(sql, {}) if access.operation is not Operation.READ]
+    rest = tuple(name for name in SCHEMA.tables[0].column_names if name not in written.columns)
+    after = effect(evaluator, sql, CONTENTS, rest)
+    if isinstance(after, dict) and written.operation is Operation.UPDATE:
+        names = SCHEMA.tables[0].column_names
+        for place, values in after.items():
+            assert values == [CONTENTS["T"][place][names.index(name)] for name in rest]
 
 
 @pytest.mark.parametrize(

@@ -316,12 +316,14 @@ def test_decisions_are_found_as_they_are_appended_and_when_they_were_evicted(tmp
     append(path, *(decision_line(f"d{number}") for number in range(3)), decision_line("d3")[:50])
     assert decisions("d0") is not None
     assert decisions("d3") is None
-    append(path, decision_line("d3")[50:], b"hello\n", b"[]\n", b"{}\n", decision_line("d4"))
+    append(path, decision_line("d3")[50:], b"hello\n", b"[]\n", b"{}\n", b"[" * 100_000 + b"\n", decision_line("d4"))
     for number in (4, 3, 2, 1, 0):
         found = decisions(f"d{number}")
         assert found is not None
-        assert found["id"] == f"d{number}"
+        assert found.id == f"d{number}"
     assert len(decisions._kept) == 3
+    assert decisions("d9") is None
+    append(path, decision_line("d9").replace(b'"granted"', b'"perhaps"'))
     assert decisions("d9") is None
     append(path, decision_line("d9"))
     assert decisions("d9") is not None
@@ -337,7 +339,7 @@ def test_a_new_file_of_decisions_adds_to_the_old(tmp_path: Path) -> None:
     assert decisions("d1") is not None
 
 
-def follow_some(path: Path, offset: int, pauses: list[Callable[[], None]]) -> list[str]:
+def follow_some(path: Path, offset: int, pauses: list[Callable[[], object]]) -> list[str]:
     """What `following` gives while one thing after another happens in its pauses."""
 
     def pause(_: float) -> bool:

@@ -62,6 +62,7 @@ def test_a_table_without_any_grant_is_missing_with_all_that_was_asked() -> None:
 def test_one_uncovered_access_denies_the_whole_request() -> None:
     decision = asked(Access(READ, "Orders", ("Total",)), Access(DELETE, "Orders"))
     assert not decision.allowed
+    assert decision.grants == ()
     assert decision.missing == (Access(DELETE, "Orders"),)
 
 

@@ -76,6 +76,10 @@ def test_the_caller_hears_the_analysers_own_sentence() -> None:
     assert "cannot be analysed: Syntax error: Unexpected end of statement [at 1:8] [unreadable-statement," in text
 
 
+def test_line_breaks_in_a_detail_become_blanks_and_controls_question_marks() -> None:
+    assert "analysed: a b?[31m [unreadable" in denial_message(refused(Reason.UNREADABLE_STATEMENT, "a\n\n\tb\x1b[31m"))
+
+
 def test_an_allow_has_no_denial() -> None:
     with pytest.raises(ValueError, match="no denial"):
         denial_message(ALLOWED)

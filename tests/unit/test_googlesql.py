@@ -6,10 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.proto import options_pb2
 
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
+from spangate.sql import ddl
+from spangate.sql.catalog import language_options
 from spangate.sql.ddl import parse_ddl
 from spangate.sql.engine import EngineCrashed
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
@@ -377,6 +381,36 @@ def test_schemas_do_not_see_one_another_on_the_same_engine(zetasql_engine: WasmE
     with pytest.raises(UnreadableStatement):
         other.accesses("SELECT Id FROM Others", {})
     assert told(analyzer, "SELECT Name FROM Customers") == "read Customers(Name)"
+
+
+def test_a_table_whose_columns_bear_its_name_is_read_as_spanner_reads_it(zetasql_engine: WasmEngine) -> None:
+    """The name stands for the row, which has no hidden columns; the emulator does the same."""
+    analyzer = Analyzer(
+        zetasql_engine,
+        parse_ddl("""
+            CREATE TABLE Shown (Id INT64, Shown INT64) PRIMARY KEY (Id);
+            CREATE TABLE Hid (Id INT64, Hid INT64 HIDDEN) PRIMARY KEY (Id);
+        """),
+    )
+    assert told(analyzer, "SELECT Shown FROM Shown") == "read Shown(Id, Shown)"
+    assert told(analyzer, "SELECT Hid FROM Hid") == "read Hid(Id)"
+    assert told(analyzer, "SELECT Hid.Hid FROM Hid") == "read Hid(Hid)"
+    analyzer.close()
+
+
+def test_namespaces_of_functions_are_those_that_schemas_may_not_have(zetasql_engine: WasmEngine) -> None:
+    options = options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=language_options())
+    answer = zetasql_engine.call("ZetaSqlLocalService_GetBuiltinFunctions", options.SerializeToString())
+    functions = service.GetBuiltinFunctionsResponse.FromString(answer).function
+    assert {one.name_path[0] for one in functions if len(one.name_path) > 1} == ddl._FUNCTION_NAMESPACES
+
+
+def test_a_schema_and_a_table_may_have_one_name(zetasql_engine: WasmEngine) -> None:
+    text = "CREATE SCHEMA x; CREATE TABLE x (a INT64) PRIMARY KEY (a); CREATE TABLE X.x (b INT64) PRIMARY KEY (b)"
+    analyzer = Analyzer(zetasql_engine, parse_ddl(text))
+    assert told(analyzer, "SELECT a FROM x") == "read x(a)"
+    assert told(analyzer, "SELECT b FROM x.X") == "read X.x(b)"
+    analyzer.close()
 
 
 def test_a_schema_without_tables_can_be_asked(zetasql_engine: WasmEngine) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from spangate.adapters import zetasql_engine
 from spangate.adapters.zetasql_engine import ANALYSIS_SECONDS_MAX, WasmEngine, is_warm, precompile
-from spangate.errors import Broken
+from spangate.errors import Broken, YourFault
 from spangate.sql.catalog import analyzer_options
 from spangate.sql.engine import EngineCrashed, EngineFailure
 
@@ -132,6 +135,79 @@ def test_precompiling_a_warm_cache_does_nothing_and_says_nothing() -> None:
     assert said == []
 
 
-def test_a_cache_of_ones_own_is_cold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SPANGATE_CACHE_DIR", str(tmp_path / "mine"))
+def program(tmp_path: Path, script: str) -> str:
+    """A program that stands in for the interpreter that compiles."""
+    path = tmp_path / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("SPANGATE_CACHE_DIR", str(directory))
+    return directory
+
+
+def test_a_compiler_that_is_killed_for_its_memory_is_explained(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", program(tmp_path, "kill -9 $$"))
+    with pytest.raises(YourFault, match="was killed") as caught:
+        precompile()
+    assert "memory" in str(caught.value.help)
     assert not is_warm()
+
+
+def test_a_compiler_that_fails_says_why(cold: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", program(tmp_path, "echo Traceback >&2; echo no luck >&2; exit 1"))
+    with pytest.raises(Broken, match="could not be compiled: no luck"):
+        precompile()
+    assert not is_warm()
+
+
+def test_a_file_that_is_no_module_is_thrown_away_and_made_anew(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", program(tmp_path, "printf garbage"))
+    garbage = precompile()
+    assert is_warm()
+    monkeypatch.setattr(sys, "executable", program(tmp_path, "echo asked again >&2; exit 1"))
+    with pytest.raises(Broken, match="asked again"):
+        WasmEngine()
+    assert not garbage.exists()
+
+
+def test_a_stack_that_a_deep_statement_would_break_through_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024 * 1024, resource.RLIM_INFINITY))
+    with pytest.raises(YourFault, match="limited to 1024 KiB"):
+        WasmEngine()
+
+
+def test_a_deep_statement_is_survived_in_the_smallest_thread(zetasql_engine: WasmEngine) -> None:
+    """2 MiB is what glibc gives threads where the limit on the stack is off."""
+    previous = threading.stack_size(2 * 1024 * 1024)
+    reasons: list[str] = []
+
+    def crash() -> None:
+        engine = WasmEngine()
+        try:
+            engine.call(ANALYZE, analysis("SELECT " + "(SELECT " * 3000 + "1" + ")" * 3000))
+        except EngineCrashed as error:
+            reasons.append(str(error))
+        engine.close()
+
+    try:
+        thread = threading.Thread(target=crash)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(previous)
+    assert reasons == ["nested too deeply"]
+
+
+def test_a_cache_of_ones_own_is_cold(cold: Path) -> None:
+    assert not is_warm()
+    assert not cold.exists()

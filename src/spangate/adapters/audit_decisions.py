@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+
+from spangate.audit.facts import DecisionFacts, facts_of
+from spangate.decision.record import BadDecisionRecord
 
 # A decision is 1 to 5 KiB: at most some 50 MiB, and usually all shapes that one installation ever sees.
 DECISIONS_KEPT_MAX = 10_000
@@ -21,8 +24,6 @@ UNKNOWN_KEPT_MAX = 1_000
 LINE_BYTES_MAX = 16 * 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
 
-Json = Mapping[str, object]
-
 
 class DecisionFile:
     """Call it with an id. For one thread."""
@@ -30,13 +31,13 @@ class DecisionFile:
     def __init__(self, path: Path, *, kept_max: int = DECISIONS_KEPT_MAX) -> None:
         self._path = path
         self._kept_max = kept_max
-        self._kept: OrderedDict[str, Json] = OrderedDict()
+        self._kept: OrderedDict[str, DecisionFacts] = OrderedDict()
         self._unknown: OrderedDict[str, None] = OrderedDict()
         self._offset = 0
         self._inode: tuple[int, int] | None = None
         self._forgot = False
 
-    def __call__(self, decision_id: str) -> Json | None:
+    def __call__(self, decision_id: str) -> DecisionFacts | None:
         """The recorded decision, or None. Raises OSError if the file is there but cannot be read."""
         if decision_id not in self._kept:
             self._read_on()
@@ -63,41 +64,38 @@ class DecisionFile:
             return
         for line, end in _lines(self._path, self._offset):
             self._offset = end
-            decision_id, decision = _decision(line)
+            decision = _decision(line)
             if decision is not None:
-                self._keep(decision_id, decision)
+                self._keep(decision)
 
-    def _search(self, decision_id: str) -> Json | None:
+    def _search(self, decision_id: str) -> DecisionFacts | None:
         """Through the whole file, for a decision that was evicted."""
         needle = decision_id.encode("utf-8", "replace")
         for line, _ in _lines(self._path, 0):
             if needle in line:
-                found, decision = _decision(line)
-                if decision is not None and found == decision_id:
-                    self._keep(decision_id, decision)
+                decision = _decision(line)
+                if decision is not None and decision.id == decision_id:
+                    self._keep(decision)
                     return decision
         self._unknown[decision_id] = None
         if len(self._unknown) > UNKNOWN_KEPT_MAX:
             self._unknown.popitem(last=False)
         return None
 
-    def _keep(self, decision_id: str, decision: Json) -> None:
-        self._unknown.pop(decision_id, None)
-        self._kept[decision_id] = decision
-        self._kept.move_to_end(decision_id)
+    def _keep(self, decision: DecisionFacts) -> None:
+        self._unknown.pop(decision.id, None)
+        self._kept[decision.id] = decision
+        self._kept.move_to_end(decision.id)
         if len(self._kept) > self._kept_max:
             self._kept.popitem(last=False)
             self._forgot = True
 
 
-def _decision(line: bytes) -> tuple[str, Json | None]:
+def _decision(line: bytes) -> DecisionFacts | None:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return "", None
-    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
-        return "", None
-    return value["id"], value
+        return facts_of(json.loads(line))
+    except (ValueError, RecursionError, BadDecisionRecord):
+        return None
 
 
 def _lines(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:

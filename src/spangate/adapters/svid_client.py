@@ -65,7 +65,7 @@ class SvidClient:
         return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
 
     def _post(self, body: Mapping[str, str]) -> Mapping[str, Any]:
-        connection = _UnixConnection(self._path, self._timeout_seconds)
+        connection = UnixConnection(self._path, self._timeout_seconds)
         try:
             connection.request("POST", "/sign", json.dumps(body), {"content-type": "application/json"})
             response = connection.getresponse()
@@ -111,7 +111,7 @@ def verified(identity: SpiffeId, key: ec.EllipticCurvePrivateKey, chain_pem: str
     return Svid(identity, secrets, leaf.not_valid_after_utc, leaf.serial_number)
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket whose listener runs as our own user."""
 
     def __init__(self, path: Path, timeout_seconds: float) -> None:

@@ -12,6 +12,10 @@ import ctypes
 import hashlib
 import importlib.util
 import platform
+import resource
+import signal
+import subprocess
+import sys
 import threading
 import weakref
 from importlib import metadata
@@ -22,7 +26,7 @@ from zetasql.wasi import get_wasm_path
 
 from spangate.adapters.module_cache import ModuleCache, Progress, default_directory, key_of
 from spangate.adapters.wasm_memory import with_memory_limit
-from spangate.errors import Broken
+from spangate.errors import Broken, YourFault
 from spangate.settings import INTERVALS, MIB
 from spangate.sql.engine import EngineCrashed, EngineFailure
 
@@ -35,8 +39,10 @@ ANALYSIS_SECONDS_MAX = 0.4 * INTERVALS.checkpoint_timeout_ms / 1000
 CALL_SECONDS_MAX = 60.0
 # A catalog of 100,000 columns takes 50 MiB, statements of any kind some more; the module itself would allow 4 GiB.
 MEMORY_BYTES_MAX = 512 * MIB
-# ZetaSQL recurses on nested expressions. Threads have 8 MiB of stack as a rule, and ours is not all of it.
-STACK_BYTES_MAX = 2 * MIB
+# ZetaSQL recurses on nested expressions: this is three times what the deepest statement needs that Spanner takes, and
+# half of the smallest stack that glibc gives a thread. The rest of that is the runtime's and Python's.
+STACK_BYTES_MAX = 1 * MIB
+_THREAD_STACK_BYTES_MIN = 2 * MIB
 
 _METHOD_PREFIX = "ZetaSqlLocalService_"
 _ANALYZE = "ZetaSqlLocalService_Analyze"
@@ -53,6 +59,7 @@ class WasmEngine:
     """One instance of ZetaSQL, an `spangate.sql.engine.Engine`. Compiles the module first if no cache has it."""
 
     def __init__(self) -> None:
+        _check_stack()
         engine = wasmtime.Engine(_config())
         store = wasmtime.Store(engine)
         store.set_wasi(_wasi())
@@ -78,7 +85,7 @@ class WasmEngine:
         if not self._watchdog.is_alive():  # a fork took the instance along, but not its thread
             raise self._crashed("no watchdog")
         self._limit(ANALYSIS_SECONDS_MAX if method == _ANALYZE else CALL_SECONDS_MAX)
-        request_at = self._allocate(len(request))
+        request_at = self._allocate(max(len(request), 1))
         size_at = self._allocate(_SIZE_BYTES)
         ctypes.memmove(self._address(request_at, len(request)), request, len(request))
         answer_at = self._run(method, request_at, len(request), size_at)
@@ -143,11 +150,11 @@ class WasmEngine:
 
 
 def precompile(progress: Progress | None = None) -> Path:
-    """The compiled module's file, made if it is not there yet (tens of seconds, 1 GiB of memory).
+    """The compiled module's file, made if it is not there yet (tens of seconds, 1.2 GiB of memory in a child process).
 
-    Raises YourFault if the cache directory cannot be used.
+    Raises YourFault if the cache directory cannot be used, or if there is too little memory.
     """
-    return _cache().fill(_compile, progress or (lambda _: None))
+    return _cache().fill(_compiled_by_child, progress or (lambda _: None))
 
 
 def is_warm() -> bool:
@@ -179,6 +186,33 @@ def _compile() -> bytearray:
     return code
 
 
+def _compiled_by_child() -> bytes:
+    """What `_compile` gives. The compiler never returns its memory to the system; the end of a process does.
+
+    -P: nothing is imported from the directory that we happen to be in.
+    """
+    child = subprocess.run(  # noqa: S603 - this very module, by this very interpreter
+        [sys.executable, "-P", "-m", __spec__.name], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    if child.returncode == -signal.SIGKILL:
+        raise YourFault("the SQL analyser's compiler was killed", help="it needs 1.2 GiB of memory, once")
+    if child.returncode:
+        complaint = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise Broken(f"the SQL analyser could not be compiled: {complaint}")
+    return child.stdout
+
+
+def _check_stack() -> None:
+    """A deep statement must run into our limit, never into the end of the thread's stack: that would be a crash."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    for size in (limit, threading.stack_size()):
+        # Zero and infinity stand for the library's default.
+        if 0 < size < _THREAD_STACK_BYTES_MIN and size != resource.RLIM_INFINITY:
+            raise YourFault(
+                f"the stack is limited to {size // 1024} KiB", help="the SQL analyser needs 2 MiB: ulimit -s"
+            )
+
+
 def _module(engine: wasmtime.Engine) -> wasmtime.Module:
     def load(path: str) -> wasmtime.Module:
         try:
@@ -189,7 +223,7 @@ def _module(engine: wasmtime.Engine) -> wasmtime.Module:
     cache = _cache()
     module = cache.load(load)
     if module is None:
-        cache.fill(_compile, lambda _: None)
+        cache.fill(_compiled_by_child, lambda _: None)
         module = cache.load(load)
     if module is None:
         raise Broken("the SQL analyser was compiled, but cannot be loaded")
@@ -204,7 +238,7 @@ def _cache() -> ModuleCache:
         metadata.version("zetasql"),
         content,
         _cpu(),
-        f"{STACK_BYTES_MAX} {MEMORY_BYTES_MAX} epochs",
+        f"{MEMORY_BYTES_MAX} epochs",
     )
     return ModuleCache(default_directory(), "zetasql", key)
 
@@ -223,3 +257,7 @@ def _cpu() -> str:
 def _tick(engine: wasmtime.Engine, stop: threading.Event) -> None:
     while not stop.wait(TICK_SECONDS):
         engine.increment_epoch()
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(_compile())

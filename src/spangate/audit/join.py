@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from spangate.audit.facts import DecisionFacts
 from spangate.audit.line import GatewayLine, decode_line, read_line
 from spangate.audit.record import OUTCOME_OF, AuditRecord, Durations, Outcome
-from spangate.decision.record import BadDecisionRecord, decision_from_json
-from spangate.model.decision import Decision, Reason
+from spangate.model.decision import Reason
 
-Decisions = Callable[[str], Mapping[str, object] | None]
+Decisions = Callable[[str], DecisionFacts | None]
 
 SPANNER_SERVICE = "/google.spanner.v1.Spanner/"
 # How much of a line that cannot be read is kept for whoever looks into it.
@@ -63,7 +63,7 @@ def join_raw(raw: bytes, decisions: Decisions) -> AuditRecord:
 
 
 def join(values: Mapping[str, object], decisions: Decisions) -> AuditRecord:
-    """The record of one decoded line. `decisions` gives the recorded decision with an id, or None. Never raises."""
+    """The record of one decoded line. `decisions` gives the facts of a recorded decision, or None. Never raises."""
     line = read_line(values)
     if line.allow is not None and line.deny is not None:
         record = _base(line, Outcome.ERROR, Reason.FILTER_FAILED, "the request is marked both allowed and denied")
@@ -92,29 +92,18 @@ def _denied(line: GatewayLine, word: str, decisions: Decisions) -> AuditRecord:
 
 def _decided(line: GatewayLine, decision_id: str, reason: Reason, decisions: Decisions) -> AuditRecord:
     """With the decision's facts, if it is there and speaks of this request."""
-    record = replace(_base(line, OUTCOME_OF[reason], reason), decision_id=decision_id)
+    outcome = OUTCOME_OF[reason]
     found = decisions(decision_id)
     if found is None:
-        return _with_problem(record, "the decision is not recorded")
-    try:
-        decision = decision_from_json(found)
-    except BadDecisionRecord as e:
-        return _with_problem(record, f"the recorded decision cannot be read: {e}")
-    contradiction = _contradiction(line, decision_id, reason, decision)
+        lacking = "there is no readable record of the decision"
+        return _base(line, outcome, reason, lacking, decision_id=decision_id)
+    contradiction = _contradiction(line, decision_id, reason, found)
     if contradiction is not None:
-        return replace(_with_problem(record, contradiction), decision=Outcome.ERROR)
-    return replace(
-        record,
-        name=decision.name,
-        database=decision.database,
-        accesses=tuple(str(access) for access in decision.accesses),
-        missing=tuple(str(access) for access in decision.missing),
-        policy=decision.policy,
-        detail=record.detail or decision.detail or None,
-    )
+        return _base(line, Outcome.ERROR, reason, contradiction, decision_id=decision_id)
+    return _base(line, outcome, reason, decision_id=decision_id, facts=found)
 
 
-def _contradiction(line: GatewayLine, decision_id: str, reason: Reason, decision: Decision) -> str | None:
+def _contradiction(line: GatewayLine, decision_id: str, reason: Reason, decision: DecisionFacts) -> str | None:
     """How the gateway's word and the recorded decision differ, or None."""
     if decision.id != decision_id:
         return "the recorded decision has another id"
@@ -135,8 +124,16 @@ def _undecided(line: GatewayLine) -> AuditRecord:
     return record if record.detail or not details else replace(record, detail=details)
 
 
-def _base(line: GatewayLine, outcome: Outcome, reason: Reason | None, problem: str | None = None) -> AuditRecord:
-    """What the line alone tells."""
+def _base(
+    line: GatewayLine,
+    outcome: Outcome,
+    reason: Reason | None,
+    problem: str | None = None,
+    *,
+    decision_id: str | None = None,
+    facts: DecisionFacts | None = None,
+) -> AuditRecord:
+    """What the line tells, and the decision's facts where they belong to it."""
     marked = line.allow is not None or line.deny is not None
     verified = marked and reason not in (Reason.NO_CERTIFICATE, Reason.UNTRUSTED_CERTIFICATE)
     return AuditRecord(
@@ -145,12 +142,18 @@ def _base(line: GatewayLine, outcome: Outcome, reason: Reason | None, problem: s
         time=line.time,
         identity=line.identity if verified else None,
         claimed_identity=None if verified else line.identity,
+        name=facts.name if facts else None,
         rpc=_rpc(line.path),
+        database=facts.database if facts else None,
+        accesses=facts.accesses if facts else (),
+        missing=facts.missing if facts else (),
+        policy=facts.policy if facts else None,
+        decision_id=decision_id,
         grpc_code=line.grpc_code,
         commit_timestamp=line.commit_timestamp,
         duration_us=Durations(line.total_us, line.gateway_us, line.spanner_us),
         request_id=line.request_id,
-        detail=line.detail,
+        detail=line.detail or (facts.detail or None if facts else None),
         problem=problem,
     )
 

@@ -119,7 +119,8 @@ def _read_columns(table: Word, rest: list[Word], problems: Problems) -> list[Wor
     opening, *inside = rest
     if opening.text != "(":
         message = f"unexpected {shown(opening.text)} after {shown(table.text)}"
-        problems.add(opening.position, message, "is a comma missing before it?")
+        help_line = "there is no `(` before it" if opening.text == ")" else "is a comma missing before it?"
+        problems.add(opening.position, message, help_line)
         return None
     if inside and inside[0].text == ")":
         problems.add(

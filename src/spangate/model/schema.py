@@ -65,7 +65,7 @@ class Schema:
 
     tables: tuple[Table, ...]
     indexes: tuple[Index, ...] = ()
-    # Statements that create nothing Spangate decides about, kept so that `up` can create the database from them.
+    # Every statement in order, without semicolon and comments, so that `up` can create the database from them.
     statements: tuple[str, ...] = field(default=(), compare=False)
 
     @cached_property

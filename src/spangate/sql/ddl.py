@@ -2,8 +2,9 @@
 
 Rules: statements take effect in order, on what those before them made. Tables, columns and indexes are understood
 completely or refused with their place. Everything else (views, change streams, sequences, roles, models, functions,
-...) is kept word for word, so that a database can be made from it, and creates nothing that anybody could be granted:
-a view is not a table. Every statement is in `Schema.statements`, in order, without its semicolon.
+...) is kept word for word and creates nothing that anybody could be granted: a view is not a table. Every statement is
+in `Schema.statements`, in order, so that a database can be made from it: without its semicolon and without comments,
+because the API takes neither (tools cut them out).
 Source: https://cloud.google.com/spanner/docs/reference/standard-sql/data-definition-language
 Not here: tables and indexes (ddl_table.py, ddl_alter.py), statements about rows (googlesql.py).
 """
@@ -18,11 +19,14 @@ from spangate.sql.ddl_alter import alter_index, alter_table, drop_index, drop_ta
 from spangate.sql.ddl_cursor import Cursor
 from spangate.sql.ddl_database import Database
 from spangate.sql.ddl_table import create_index, create_table
-from spangate.sql.ddl_tokens import DdlError, Kind, Token, tokens_of
+from spangate.sql.ddl_tokens import DdlError, Kind, Token, text_without_comments, tokens_of
 
 __all__ = ["DdlError", "functions_of", "parse_ddl"]
 
 _VERBS = ("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "RENAME", "ANALYZE")
+
+# GoogleSQL's functions live in these (`NET.HOST`). A named schema of that name would hide them or be hidden by them.
+_FUNCTION_NAMESPACES = frozenset({"hll_count", "kll_quantiles", "net"})
 
 # What CREATE, ALTER and DROP can be about besides tables and indexes. Those that share the tables' name space are
 # marked, so that a table cannot take a view's name.
@@ -54,7 +58,7 @@ def parse_ddl(text: str) -> Schema:
     tokens = tokens_of(text)
     for statement in _statements(tokens):
         _run(Cursor(statement), database)
-        statements.append(text[statement[0].start : statement[-2].end])
+        statements.append(text_without_comments(text, statement[:-1]))
     if not statements:
         raise tokens[-1].error("the schema is empty")
     return Schema(tuple(database.tables.values()), tuple(database.indexes.values()), tuple(statements))
@@ -129,7 +133,10 @@ def _create(cursor: Cursor, database: Database) -> None:
     may_exist = cursor.try_words("IF", "NOT", "EXISTS")
     what = " ".join(words).lower()
     if words == ("SCHEMA",):
-        database.add_schema(cursor.name("a schema name").text)
+        token = cursor.name("a schema name")
+        if token.text.lower() in _FUNCTION_NAMESPACES:
+            raise token.error(f"`{token.text}` cannot be a schema name: functions of GoogleSQL begin with it")
+        database.add_schema(token.text)
     elif _OTHER_OBJECTS[words]:
         name, token = cursor.path(f"a {what} name")
         database.add_other(what, name, token, may_exist=may_exist, may_replace=may_replace)

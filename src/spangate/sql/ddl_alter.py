@@ -29,12 +29,8 @@ def alter_table(cursor: Cursor, database: Database) -> None:
     elif cursor.try_words("ALTER"):
         cursor.try_words("COLUMN")
         _alter_column(cursor, database, table)
-    elif cursor.try_words("SET", "ON", "DELETE"):
-        on_delete(cursor)
-    elif cursor.try_words("SET", "OPTIONS"):
-        cursor.skip_parentheses()
-    elif cursor.try_words("SET", "INTERLEAVE", "IN"):
-        database.put(replace(table, parent=interleave(cursor, database)))
+    elif cursor.try_words("SET"):
+        _set(cursor, database, table)
     elif cursor.try_words("REPLACE"):
         table_clause(cursor, table)
     elif cursor.at_words("RENAME"):
@@ -114,6 +110,17 @@ def _drop(cursor: Cursor, database: Database, table: Table) -> None:
         token = cursor.name("a column name")
         if not (if_exists and table.column(token.text) is None):
             database.drop_column(table, column_named(table, token), token)
+
+
+def _set(cursor: Cursor, database: Database, table: Table) -> None:
+    if cursor.try_words("ON", "DELETE"):
+        on_delete(cursor)
+    elif cursor.try_words("OPTIONS"):
+        cursor.skip_parentheses()
+    elif cursor.try_words("INTERLEAVE", "IN"):
+        database.put(replace(table, parent=interleave(cursor, database)))
+    else:
+        raise cursor.expected(("ON", "OPTIONS", "INTERLEAVE"), "ON DELETE, OPTIONS or INTERLEAVE IN")
 
 
 def _alter_column(cursor: Cursor, database: Database, table: Table) -> None:

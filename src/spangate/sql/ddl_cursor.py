@@ -90,7 +90,8 @@ class Cursor:
     def expected(self, words: Iterable[str], what: str) -> DdlError:
         """The error for a token that is none of `words`, with the one that was probably meant."""
         near = nearest(self.token.text, words) if self.token.kind is Kind.WORD else None
-        return self.token.error(f"expected {what}, found {self.token}" + (f"; did you mean {near}?" if near else ""))
+        hint = f"; did you mean {near}?" if near and not self.token.is_word(near) else ""
+        return self.token.error(f"expected {what}, found {self.token}{hint}")
 
     def name(self, what: str) -> Token:
         """Takes one name, quoted or not; `what` says what it names."""

@@ -17,7 +17,7 @@ from spangate.sql.ddl_cursor import Cursor
 from spangate.sql.ddl_database import Database, column_named, columns_named
 from spangate.sql.ddl_tokens import Kind, Token
 
-_CLAUSES = ("PRIMARY", "INTERLEAVE", "ROW", "OPTIONS")
+_CLAUSES = ("INTERLEAVE", "ROW", "OPTIONS")
 
 
 def create_table(cursor: Cursor, database: Database) -> None:
@@ -33,7 +33,7 @@ def create_table(cursor: Cursor, database: Database) -> None:
         if at_constraint(cursor):
             checks.append(constraint(cursor, database))
         elif cursor.at_words("PRIMARY", "KEY") and cursor.ahead(2).is_symbol("("):
-            keys.append(_primary_key(cursor))
+            raise cursor.token.error("PRIMARY KEY (...) stands behind the parenthesis that closes the columns")
         elif cursor.at_words("SYNONYM") and cursor.ahead(1).is_symbol("("):
             # A second name for the table. Requests that use it name no table of the schema and are denied.
             cursor.next()
@@ -43,11 +43,11 @@ def create_table(cursor: Cursor, database: Database) -> None:
         if not cursor.token.is_symbol(")"):
             cursor.symbol(",")
     table = _table(name, columns)
+    if cursor.at_words("PRIMARY", "KEY"):
+        keys.append(_primary_key(cursor))
     while cursor.token.kind is not Kind.END:
-        cursor.try_symbol(",")
-        if cursor.at_words("PRIMARY", "KEY"):
-            keys.append(_primary_key(cursor))
-        elif cursor.try_words("INTERLEAVE", "IN"):
+        cursor.symbol(",")
+        if cursor.try_words("INTERLEAVE", "IN"):
             table = replace(table, parent=interleave(cursor, database))
         else:
             table_clause(cursor, table)
@@ -151,7 +151,7 @@ def table_clause(cursor: Cursor, table: Table) -> None:
     elif cursor.try_words("OPTIONS"):
         cursor.skip_parentheses()
     else:
-        raise cursor.expected(_CLAUSES, "PRIMARY KEY, INTERLEAVE IN, ROW DELETION POLICY or OPTIONS")
+        raise cursor.expected(_CLAUSES, "INTERLEAVE IN, ROW DELETION POLICY or OPTIONS")
 
 
 def _table(name: str, parsed: list[ParsedColumn]) -> Table:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import pairwise
 
 
 class DdlError(ValueError):
@@ -86,6 +87,8 @@ _KINDS = {
     "number": Kind.NUMBER,
     "symbol": Kind.SYMBOL,
 }
+_COMMENT = re.compile(r"(?:--|\#)[^\r\n]*+|/\*(?s:.*?)\*/")
+_SPACE_AT_END_OF_LINE = re.compile(r"[ \t]++(?=\r?\n)")
 # What a text that breaks off in the middle of something begins with.
 _UNTERMINATED = (
     (re.compile(r"/\*"), "this comment is not terminated"),
@@ -114,6 +117,18 @@ def tokens_of(text: str) -> list[Token]:
         at = match.end()
     found.append(Token(Kind.END, "", at, at, line, at - line_start + 1))
     return found
+
+
+def text_without_comments(text: str, tokens: list[Token]) -> str:
+    """The part of `text` that `tokens` cover, as it stands there but for the comments between them."""
+    parts: list[str] = []
+    for token, following in pairwise(tokens):
+        between = text[token.end : following.start]
+        if _COMMENT.search(between):
+            between = _SPACE_AT_END_OF_LINE.sub("", _COMMENT.sub(" ", between))
+        parts += text[token.start : token.end], between
+    last = tokens[-1]
+    return "".join([*parts, text[last.start : last.end]])
 
 
 def _check_string_prefix(word: str, text: str, at: int, line: int, column: int) -> None:

@@ -1,0 +1,61 @@
+"""The checkpoint's door, for the gateway's filter: HTTP on a Unix socket.
+
+    POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
+         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag; a denial: -reason and
+            the client's message as the body
+    GET  /epoch   -> 200, header x-spangate-epoch: the version of the policy in force
+    everything else, and 503 when it cannot decide now
+
+Rules: answers are headers, since the filter has no parser; an error is never a decision.
+Not here: deciding (checkpoint/service.py), who may connect (unix_server.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from spangate.adapters.unix_server import read_body
+from spangate.checkpoint.service import Checkpoint
+from spangate.errors import SpangateError, TryAgain
+from spangate.settings import LIMITS
+
+# A shape is never larger than its request but for the lengths before each name.
+SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
+
+
+def checkpoint_app(checkpoint: Checkpoint) -> Starlette:
+    """The application to serve to one gateway."""
+
+    async def decide(request: Request) -> Response:
+        identity = request.headers.get("x-spangate-identity", "")
+        shape = await read_body(request, SHAPE_BYTES_MAX)
+        if shape is None or not identity:
+            return PlainTextResponse("no identity or no shape", 400)
+        try:
+            answer = await asyncio.to_thread(checkpoint.answer, identity, shape)
+        except TryAgain as error:
+            return PlainTextResponse(error.message, 503)
+        except (SpangateError, OSError) as error:
+            return PlainTextResponse(f"cannot decide: {error}", 500)
+        headers = {
+            "x-spangate-decision": "allow" if answer.decision.allowed else "deny",
+            "x-spangate-id": answer.decision.id,
+            "x-spangate-epoch": answer.epoch,
+        }
+        if answer.decision.allowed:
+            headers |= {"x-spangate-role": answer.role, "x-spangate-tag": answer.tag}
+        else:
+            headers["x-spangate-reason"] = answer.decision.reason.value
+        return PlainTextResponse(answer.message, headers=headers)
+
+    async def epoch(_: Request) -> Response:
+        return Response(headers={"x-spangate-epoch": checkpoint.policy.version})
+
+    return Starlette(
+        routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],
+    )

@@ -1,0 +1,132 @@
+"""An intent file and the schema files it names: read and checked, and watched for changes.
+
+Rules: a change takes effect whole or not at all: a broken intent leaves the policy in force as it is, and its errors
+are told once for each content of the files.
+Not here: the form of an intent (intent/), of a schema (sql/ddl.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from spangate.errors import SpangateError, YourFault
+from spangate.intent import Intent, IntentErrors, IntentProblem, check_intent, parse_intent
+from spangate.model.policy import Policy, Position
+from spangate.model.schema import Schema
+from spangate.settings import INTERVALS
+from spangate.sql.ddl import DdlError, parse_ddl
+
+FILE_BYTES_MAX = 4 * 1024 * 1024
+
+
+def load_policy(path: Path) -> Policy:
+    """The checked policy of the intent file at `path`. Raises IntentErrors or YourFault."""
+    intent = read_intent(path)
+    problems: list[IntentProblem] = []
+    schemas: dict[str, Schema] = {}
+    for database in intent.databases:
+        try:
+            schemas[database.alias.text] = _schema(path, database.schema.text, database.schema.position)
+        except IntentErrors as errors:
+            problems += errors.problems
+    if problems:
+        raise IntentErrors(problems)
+    return check_intent(intent, schemas)
+
+
+def read_intent(path: Path) -> Intent:
+    """The intent as written, names unchecked. Raises IntentErrors or YourFault."""
+    return parse_intent(_text(path), path.name)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The intent file and the schema files it names now; only the intent file while it cannot be read."""
+    try:
+        intent = read_intent(path)
+    except SpangateError:
+        return [path]
+    return [path, *(path.parent / database.schema.text for database in intent.databases)]
+
+
+class IntentWatcher:
+    """Looks at the files each `INTERVALS.watch_ms`. `changed` and `broken` are called from its thread."""
+
+    def __init__(self, path: Path, *, changed: Callable[[Policy], None], broken: Callable[[str], None]) -> None:
+        self._path = path
+        self._changed = changed
+        self._broken = broken
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="spangate-intent", daemon=True)
+        self._files = files_of(path)
+        self._seen = self._digest()
+
+    def start(self) -> None:
+        """What was there when this was made counts as known."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(INTERVALS.watch_ms / 1000):
+            digest = self._digest()
+            if digest == self._seen:
+                continue
+            # Known before it is read: were the files to change in between, the next look sees a difference.
+            self._files = files_of(self._path)
+            self._seen = self._digest()
+            try:
+                policy = load_policy(self._path)
+            except SpangateError as error:
+                self._broken(f"{error.message}\nthe policy before stays in force")
+            else:
+                self._changed(policy)
+
+    def _digest(self) -> bytes:
+        return self._digest_of(self._files)
+
+    @staticmethod
+    def _digest_of(files: list[Path]) -> bytes:
+        found = b""
+        for file in files:
+            try:
+                found += hashlib.sha256(b"+" + file.read_bytes()).digest()
+            except OSError:
+                found += hashlib.sha256(b"-").digest()
+        return found
+
+
+def _schema(path: Path, name: str, position: Position) -> Schema:
+    file = path.parent / name
+    try:
+        text = _text(file)
+    except YourFault as error:
+        raise IntentErrors([IntentProblem(position, error.message)]) from error
+    try:
+        return parse_ddl(text)
+    except DdlError as error:
+        place = Position(name, error.line, error.column)
+        raise IntentErrors([IntentProblem(place, error.message)]) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise YourFault(
+            f"there is no file `{path}`", help="`spangate init` writes an example; `--intent` names another file"
+        ) from error
+    except OSError as error:
+        raise YourFault(f"cannot read `{path}`: {error.strerror}") from error
+    if len(content) > FILE_BYTES_MAX:
+        raise YourFault(f"`{path}` is longer than {FILE_BYTES_MAX} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise YourFault(f"`{path}` is not UTF-8 (byte {error.start})") from error

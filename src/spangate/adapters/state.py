@@ -1,0 +1,120 @@
+"""The state directory `.spangate` beside an intent file: what runs, and what is kept.
+
+    up.json                  what runs where, for `run`, `explain` and `log`; gone when nothing runs
+    lock                     held by the one `up` of this directory
+    gateway.jsonl, decisions.jsonl, audit.jsonl, audit.state.json   (audit_files.py)
+    logs/                    what the child processes print
+
+Sockets and Envoy's configuration lie in a directory of their own with a short path (a Unix socket's path has at most
+107 bytes), which goes when `up` ends. Nothing in either directory is secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from spangate.errors import TryAgain, YourFault
+
+STATE_DIRECTORY = ".spangate"
+DIRECTORY_MODE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What `up` tells other commands. Addresses are `host:port`."""
+
+    pid: int
+    intent: str
+    trust_domain: str
+    gateway: str
+    gateway_identity: str
+    authority_socket: str
+    spanner: str
+    emulator: bool
+    project: str
+
+
+class StateDirectory:
+    """The state directory of one intent file."""
+
+    def __init__(self, intent: Path) -> None:
+        self.path = intent.resolve().parent / STATE_DIRECTORY
+
+    def make(self) -> None:
+        """Makes it, for the own user alone. Raises YourFault."""
+        try:
+            self.path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            self.path.chmod(DIRECTORY_MODE)
+            self.logs.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        except OSError as error:
+            raise YourFault(f"cannot use the state directory `{self.path}`: {error.strerror}") from error
+
+    @property
+    def logs(self) -> Path:
+        """Where child processes print."""
+        return self.path / "logs"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """For the time of one `up`. Raises TryAgain if another one runs here."""
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                running = self.running_or_none()
+                who = f" (pid {running.pid}, gateway {running.gateway})" if running else ""
+                raise TryAgain(
+                    f"`spangate up` runs in this folder already{who}", help="use that one, or stop it with Ctrl-C"
+                ) from error
+            # A killed `up` leaves this behind; whoever holds the lock knows that it is stale.
+            self.withdraw()
+            yield
+
+    def announce(self, running: Running) -> None:
+        """From now on other commands find it. Atomic."""
+        temporary = self.path / "up.json.new"
+        temporary.write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
+        temporary.replace(self.path / "up.json")
+
+    def withdraw(self) -> None:
+        """Nothing runs any more."""
+        (self.path / "up.json").unlink(missing_ok=True)
+
+    def running(self) -> Running:
+        """What runs here. Raises TryAgain if nothing does."""
+        found = self.running_or_none()
+        if found is None:
+            raise TryAgain(
+                f"`spangate up` does not run in `{self.path.parent}`",
+                help="start it there in another terminal, or name its intent file with --intent",
+            )
+        return found
+
+    def running_or_none(self) -> Running | None:
+        """What runs here, or None."""
+        try:
+            found = Running(**json.loads((self.path / "up.json").read_text(encoding="utf-8")))
+            os.kill(found.pid, 0)
+        except (OSError, ValueError, TypeError):
+            return None
+        return found
+
+
+@contextlib.contextmanager
+def runtime_directory() -> Iterator[Path]:
+    """A fresh directory with a short path for sockets, 0700, removed at the end."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = base and Path(base).is_dir() and os.access(base, os.W_OK)
+    directory = Path(tempfile.mkdtemp(prefix="spangate-", dir=base if usable else "/tmp"))  # noqa: S108 - 0700, random
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,149 @@
+"""`spangate run`: a command beside a client-side Envoy that speaks mutual TLS with the identity's SVID.
+
+Rules: the key is made here and stays in memory; the command gets addresses and nothing else. What is set for the
+emulator's sake alone stands in EMULATOR_SETTINGS, and docs/emulator.md says why.
+Not here: rendering (cli/), the Envoy configuration (compiler/client.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.process import read_own_exit
+from spangate.adapters.renewer import Renewer
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.state import Running, StateDirectory, runtime_directory
+from spangate.adapters.svid_client import SvidClient
+from spangate.adapters.unix_server import UnixServer
+from spangate.app.identities import identity_named
+from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
+from spangate.errors import PeersFault, YourFault
+
+LOOPBACK = "127.0.0.1"
+POLL_SECONDS = 0.1
+# The client side carries one application's traffic.
+WORKERS = 1
+
+# The emulator 1.5.28 has no real multiplexed sessions: a second transaction on one kills the first. These variables
+# make Google's Python, Node and Go clients use a session for each transaction. Real Spanner needs none of them.
+EMULATOR_SETTINGS: Mapping[str, str] = {
+    "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS": "false",
+    "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS_PARTITIONED_OPS": "false",
+    "GOOGLE_CLOUD_SPANNER_MULTIPLEXED_SESSIONS_FOR_RW": "false",
+}
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """`identity` is a name of the intent, `namespace/service-account`, or a SPIFFE ID; `port` 0 is chosen."""
+
+    intent: Path
+    identity: str
+    command: Sequence[str]
+    port: int = 0
+
+
+def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
+    """Run the command; its exit code, 128 + n if signal n ended it. Raises SpangateError."""
+    program = shutil.which(options.command[0])
+    if program is None:
+        raise YourFault(f"there is no command `{options.command[0]}`")
+    running = StateDirectory(options.intent).running()
+    identity = identity_named(options.identity, options.intent, running.trust_domain)
+    with ExitStack() as stack:
+        state = StateDirectory(options.intent)
+        sockets = stack.enter_context(runtime_directory())
+        source = SecretSource()
+        client = SvidClient(Path(running.authority_socket), SystemKeys())
+        renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
+        renewer.start()
+        stack.callback(renewer.stop)
+        stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
+        host, _, port = running.gateway.rpartition(":")
+        plan = ClientPlan(
+            gateway=(host, int(port)),
+            gateway_identity=running.gateway_identity,
+            host=LOOPBACK,
+            port=options.port,
+            admin_socket=str(sockets / "admin.sock"),
+            sds_socket=str(sockets / "sds.sock"),
+            certificate_secret=CERTIFICATE_SECRET,
+            bundle_secret=BUNDLE_SECRET,
+        )
+        log = state.logs / f"client-{os.getpid()}.log"
+        stack.callback(lambda: log.unlink(missing_ok=True))
+        envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
+        stack.callback(envoy.stop)
+        address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
+        return _run_command([program, *options.command[1:]], environment(os.environ, running, address), envoy, notice)
+
+
+def environment(base: Mapping[str, str], running: Running, address: str) -> dict[str, str]:
+    """The command's environment: `base`, and what an unmodified Spanner client needs to reach `address`."""
+    found = dict(base)
+    found["SPANNER_EMULATOR_HOST"] = address
+    # Credentials of whoever starts the command are none of the command's.
+    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
+    if running.project:
+        found["GOOGLE_CLOUD_PROJECT"] = running.project
+    if any(found.get(name) for name in _PROXY_VARIABLES):
+        for name in ("no_proxy", "NO_PROXY"):
+            found[name] = ",".join(filter(None, [found.get(name, ""), LOOPBACK, "localhost"]))
+    if running.emulator:
+        for name, value in EMULATOR_SETTINGS.items():
+            found.setdefault(name, value)
+    return found
+
+
+def _run_command(argv: Sequence[str], env: Mapping[str, str], envoy: EnvoyChild, notice: Callable[[str], None]) -> int:
+    with _passed_on() as pass_to:
+        try:
+            process = subprocess.Popen(argv, env=env)  # noqa: S603 - the user's own command
+        except OSError as error:
+            raise YourFault(f"cannot run `{argv[0]}`: {error.strerror}") from error
+        pass_to.append(process)
+        told = False
+        while True:
+            try:
+                return read_own_exit(process.wait(POLL_SECONDS))
+            except subprocess.TimeoutExpired:
+                pass
+            if not told:
+                try:
+                    envoy.child.check()
+                except PeersFault as error:
+                    notice(error.message)
+                    told = True
+
+
+@contextmanager
+def _passed_on() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """SIGTERM and SIGHUP go to the command; Ctrl-C reaches it by itself, through the terminal."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        for process in processes:
+            process.send_signal(number)
+
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda _number, _frame: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, pass_on),
+    }
+    try:
+        yield processes
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,313 @@
+"""`spangate up`: Spanner, authority, checkpoint and gateway, started in order and ended in the reverse one.
+
+Rules: every part is registered for its end before the next one starts; whatever ends this program ends all of them.
+A part that dies is told at once, and the rest is torn down: half a gate is no gate.
+Not here: rendering (cli/), the parts (adapters/).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import FrameType
+
+from spangate.adapters.audit_files import AuditPaths, Collector
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.emulator import (
+    EmulatorFound,
+    EmulatorKind,
+    emulator_command,
+    emulator_stop_command,
+    find_emulator,
+    free_port,
+)
+from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.intent_files import load_policy
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.process import Child
+from spangate.adapters.renewer import Renewer
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.spanner import create_database, wait_until_ready
+from spangate.adapters.state import Running, StateDirectory, runtime_directory
+from spangate.adapters.svid_client import sign_here
+from spangate.adapters.svid_door import svid_app
+from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.zetasql_engine import precompile
+from spangate.authority.ca import Authority
+from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
+from spangate.errors import PeersFault
+from spangate.model.identity import SpiffeId
+from spangate.model.policy import Policy
+
+LOOPBACK = "127.0.0.1"
+POLL_SECONDS = 0.1
+CHECKPOINT_START_SECONDS_MAX = 30.0
+# One worker a core up to this many: a development gateway needs no more.
+WORKERS_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """`port` 0 lets the kernel choose. `env` is the environment in which Spanner is looked for."""
+
+    intent: Path
+    port: int = 0
+    workers: int = WORKERS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What runs where, once everything does."""
+
+    policy: Policy
+    running: Running
+    emulator: str
+    state: Path
+    children: tuple[Child, ...]
+    seconds: float
+
+
+class Stopped(BaseException):
+    """SIGINT, SIGTERM or SIGHUP came. Not an Exception: nothing on the way may take it for an error."""
+
+
+def up(
+    options: UpOptions,
+    *,
+    progress: Callable[[str], None],
+    started: Callable[[Installed], None],
+    notice: Callable[[str], None],
+) -> None:
+    """Run until a signal comes; then return. Raises SpangateError when a part cannot start or dies.
+
+    `progress` gets what is being done, `started` once what runs, `notice` what happens later.
+    """
+    began = time.monotonic()
+    with _stoppable():
+        try:
+            with ExitStack() as stack:
+                installed, relay = _start(stack, options, progress, notice, began)
+                started(installed)
+                _watch(installed, relay, notice)
+        except Stopped:
+            pass
+
+
+def _start(
+    stack: ExitStack,
+    options: UpOptions,
+    progress: Callable[[str], None],
+    notice: Callable[[str], None],
+    began: float,
+) -> tuple[Installed, _Relay]:
+    progress("checking the intent")
+    policy = load_policy(options.intent)
+    state = StateDirectory(options.intent)
+    state.make()
+    stack.enter_context(state.locked())
+    # From here on a signal must not interrupt the tear-down; it is registered first, so it runs last.
+    stack.callback(_ignore_signals)
+    precompile(progress)
+    sockets = stack.enter_context(runtime_directory())
+
+    emulator, spanner, emulator_child = _spanner(stack, state, progress)
+    for database in policy.databases.values():
+        progress(f"creating database {database.path.instance}/{database.path.database}")
+        create_database(spanner, database.path, database.schema.statements)
+
+    progress("starting the authority")
+    gateway_id = SpiffeId(policy.trust_domain, ("spangate", "gateway"))
+    authority_socket = _authority(stack, policy, gateway_id, sockets, notice)
+
+    progress("starting the checkpoint")
+    audit = AuditPaths.below(state.path)
+    checkpoint = _checkpoint(stack, options.intent, sockets, audit, state)
+    relay = _Relay(checkpoint)
+
+    progress("starting the gateway")
+    # Registered before the gateway, so that it ends after it and takes in the last lines.
+    audit.gateway.touch(mode=0o600)
+    collector = Collector(audit, problem=lambda text: notice(f"audit: {text}"))
+    collector.start()
+    stack.callback(collector.stop)
+    gateway, port = _gateway(stack, options, policy, spanner, sockets, audit, state)
+
+    running = Running(
+        pid=os.getpid(),
+        intent=str(options.intent.resolve()),
+        trust_domain=policy.trust_domain,
+        gateway=f"{LOOPBACK}:{port}",
+        gateway_identity=str(gateway_id),
+        authority_socket=str(authority_socket),
+        spanner=spanner,
+        emulator=True,
+        project=_project(policy),
+    )
+    state.announce(running)
+    stack.callback(state.withdraw)
+    children = tuple(child for child in (emulator_child, checkpoint, gateway) if child is not None)
+    installed = Installed(policy, running, str(emulator), state.path, children, time.monotonic() - began)
+    return installed, relay
+
+
+def _spanner(
+    stack: ExitStack, state: StateDirectory, progress: Callable[[str], None]
+) -> tuple[EmulatorFound, str, Child | None]:
+    emulator = find_emulator(os.environ)
+    if emulator.kind is EmulatorKind.RUNNING:
+        return emulator, emulator.address, None
+    progress(f"starting Spanner: {emulator}")
+    port = free_port()
+    child = Child("Spanner emulator", emulator_command(emulator, port), state.logs / "emulator.log")
+    if (remove := emulator_stop_command(emulator, port)) is not None:
+        stack.callback(lambda: Child("container removal", remove, state.logs / "emulator.log").stop())
+    stack.callback(child.stop)
+    address = f"{LOOPBACK}:{port}"
+    wait_until_ready(address, emulator.start_seconds_max, check_alive=child.check)
+    return emulator, address, child
+
+
+def _authority(
+    stack: ExitStack, policy: Policy, gateway_id: SpiffeId, sockets: Path, notice: Callable[[str], None]
+) -> Path:
+    """The authority's door, and the gateway's certificate behind a door of its own."""
+    clock, keys = SystemClock(), SystemKeys()
+    authority = Authority.create(policy.trust_domain, clock, keys)
+    door = UnixServer(svid_app(authority, reserved=[gateway_id]), sockets / "authority.sock", name="authority")
+    door.start()
+    stack.callback(door.stop)
+    source = SecretSource()
+    renewer = Renewer(
+        lambda: sign_here(authority, keys, gateway_id, ("localhost",)), source, clock=clock, problem=notice
+    )
+    renewer.start()
+    stack.callback(renewer.stop)
+    sds = UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door")
+    sds.start()
+    stack.callback(sds.stop)
+    return door.path
+
+
+def _checkpoint(stack: ExitStack, intent: Path, sockets: Path, audit: AuditPaths, state: StateDirectory) -> Child:
+    socket = sockets / "checkpoint.sock"
+    argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent.resolve())]
+    argv += ["--socket", str(socket), "--decisions", str(audit.decisions)]
+    log = state.logs / "checkpoint.log"
+    # What an earlier run said is not news.
+    log.unlink(missing_ok=True)
+    child = Child("checkpoint", argv, log)
+    stack.callback(child.stop)
+    deadline = time.monotonic() + CHECKPOINT_START_SECONDS_MAX
+    while not socket.exists():
+        child.check()
+        if time.monotonic() > deadline:
+            raise PeersFault(f"the checkpoint did not start in {CHECKPOINT_START_SECONDS_MAX:.0f} s:\n{child.tail()}")
+        time.sleep(POLL_SECONDS / 5)
+    return child
+
+
+def _gateway(
+    stack: ExitStack,
+    options: UpOptions,
+    policy: Policy,
+    spanner: str,
+    sockets: Path,
+    audit: AuditPaths,
+    state: StateDirectory,
+) -> tuple[Child, int]:
+    host, _, port = spanner.rpartition(":")
+    plan = GatewayPlan(
+        trust_domain=policy.trust_domain,
+        host=LOOPBACK,
+        port=options.port,
+        spanner=(host, int(port)),
+        filter_file=str(filter_file()),
+        access_log=str(audit.gateway),
+        admin_socket=str(sockets / "gateway-admin.sock"),
+        sds_socket=str(sockets / "sds.sock"),
+        checkpoint_socket=str(sockets / "checkpoint.sock"),
+        certificate_secret=CERTIFICATE_SECRET,
+        bundle_secret=BUNDLE_SECRET,
+    )
+    gateway = EnvoyChild(
+        "gateway",
+        gateway_bootstrap(plan),
+        sockets,
+        sockets / "gateway-admin.sock",
+        state.logs / "gateway.log",
+        options.workers,
+    )
+    stack.callback(gateway.stop)
+    return gateway.child, gateway.wait_until_ready(LISTENER)
+
+
+def filter_file() -> Path:
+    """The Lua filter, as it is installed."""
+    return Path(str(resources.files("spangate.dataplane") / "lua" / "spangate.lua"))
+
+
+def _project(policy: Policy) -> str:
+    """The project of all databases, or nothing if there are several."""
+    projects = {database.path.project for database in policy.databases.values()}
+    return projects.pop() if len(projects) == 1 else ""
+
+
+class _Relay:
+    """Passes on what the checkpoint prints."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._offset = 0
+
+    def lines(self) -> list[str]:
+        """Complete lines since the last time."""
+        try:
+            with self._child.log.open("rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except OSError:
+            return []
+        complete = text[: text.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return complete.decode("utf-8", "replace").splitlines()
+
+
+def _watch(installed: Installed, relay: _Relay, notice: Callable[[str], None]) -> None:
+    while True:
+        for line in relay.lines():
+            notice(line)
+        for child in installed.children:
+            child.check()
+        time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Signals that mean stop become Stopped, once."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        _ignore_signals()
+        raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _ignore_signals() -> None:
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

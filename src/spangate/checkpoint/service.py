@@ -1,0 +1,143 @@
+"""The decision service: identify -> decide -> record.
+
+Rules:
+- A decision is recorded before it is given: if it cannot be recorded, it is not made (the caller gets an error, and the
+  gateway refuses).
+- Standing comes first: whoever has no grant in a database learns nothing about it, and costs no analysis.
+- One answer rests on one policy: a policy that changes meanwhile has no part in it.
+Not here: HTTP (adapters/checkpoint_door.py), the analysers (adapters/analysers.py), files (adapters/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from spangate.decision import decide, decision_id, denial_message, refuse, standing
+from spangate.model.access import Access
+from spangate.model.decision import Decision, Reason
+from spangate.model.identity import BadSpiffeId, SpiffeId
+from spangate.model.policy import Policy, PolicyDatabase, role_of
+from spangate.model.schema import Schema
+from spangate.model.sqltype import SqlType
+from spangate.rpc.accesses import UnknownName, accesses_of_mutations, accesses_of_read
+from spangate.rpc.shape import BadShape, Shape, decode_shape
+from spangate.sql.googlesql import UnreadableStatement
+
+# A transaction tag has at most 50 characters (https://cloud.google.com/spanner/docs/introspection/
+# troubleshooting-with-tags); this one has 29.
+TAG_PREFIX = "sg"
+
+
+class Statements(Protocol):
+    """Reads statements. Raises UnreadableStatement, or TryAgain when it has too much to do."""
+
+    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+        """What `sql` does; see sql.googlesql.Analyzer.accesses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway is told. `epoch` is the policy version the decision was made under."""
+
+    decision: Decision
+    epoch: str
+    role: str
+    tag: str
+    message: str
+
+
+class Checkpoint:
+    """Decides under the policy of the moment; `replace` puts another in force. Any thread may call."""
+
+    def __init__(self, policy: Policy, statements: Statements, record: Callable[[Decision], None]) -> None:
+        self._policy = policy
+        self._statements = statements
+        self._record = record
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    def replace(self, policy: Policy) -> None:
+        """From now on, `policy`."""
+        self._policy = policy
+
+    def answer(self, identity: str, shape: bytes) -> Answer:
+        """The decision about a request of `shape` by the verified `identity`, recorded.
+
+        Raises TryAgain when there is too much to do, and what `record` raises.
+        """
+        policy = self._policy
+        decision = judge(policy, self._statements, identity, shape)
+        self._record(decision)
+        name = decision.name
+        return Answer(
+            decision,
+            policy.version,
+            role=role_of(name) if name is not None else "",
+            tag=transaction_tag(SpiffeId.parse(identity), policy.version) if decision.allowed else "",
+            message="" if decision.allowed else denial_message(decision),
+        )
+
+
+def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:
+    """`sg:<identity key>:<policy version>`: what Spanner's statistics and change streams show of a write."""
+    return f"{TAG_PREFIX}:{spiffe_id.key}:{policy_version}"
+
+
+def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: bytes) -> Decision:
+    """Pure but for `statements`: the same arguments give the same decision."""
+    try:
+        spiffe_id = SpiffeId.parse(identity)
+    except BadSpiffeId as error:
+        return _nobody(policy, identity, f"the certificate's URI name is no SPIFFE ID: {error}")
+    number = decision_id(policy.version, spiffe_id, encoded_shape)
+    try:
+        shape = decode_shape(encoded_shape)
+    except BadShape as error:
+        # The filter read a request that this does not: they disagree about its meaning.
+        return refuse(policy, spiffe_id, "unknown", None, Reason.MALFORMED_REQUEST, str(error), number)
+    denied = standing(policy, spiffe_id, shape.method, shape.database, number)
+    if denied is not None:
+        return denied
+    database = policy.database_at[shape.database]
+    try:
+        accesses = _accesses(shape, database, statements)
+    except UnknownName as error:
+        reason, detail = Reason.UNKNOWN_TABLE, str(error)
+    except UnreadableStatement as error:
+        reason, detail = Reason.UNREADABLE_STATEMENT, error.message
+    else:
+        return decide(policy, spiffe_id, shape.method, shape.database, accesses, number)
+    return refuse(policy, spiffe_id, shape.method, shape.database, reason, detail, number)
+
+
+def _accesses(shape: Shape, database: PolicyDatabase, statements: Statements) -> tuple[Access, ...]:
+    schema = database.schema
+    if shape.read is not None:
+        return accesses_of_read(shape.read, schema)
+    found = list(accesses_of_mutations(shape.mutations, schema))
+    for statement in shape.statements:
+        found += statements.accesses(schema, statement.sql, statement.param_types)
+    return tuple(found)
+
+
+def _nobody(policy: Policy, identity: str, detail: str) -> Decision:
+    return Decision(
+        id="none",
+        allowed=False,
+        reason=Reason.UNTRUSTED_CERTIFICATE,
+        identity=identity[:256],
+        name=None,
+        rpc="unknown",
+        database=None,
+        accesses=(),
+        missing=(),
+        grants=(),
+        policy=policy.version,
+        detail=detail,
+    )

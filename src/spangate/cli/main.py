@@ -1,0 +1,249 @@
+"""The command line: parse -> call -> render.
+
+Rules: errors go to stderr, lower case, with a help line where there is one; exit code 2 for the caller's fault, 1 for
+others' (and for a denial), the command's own for `run`. Colours and moving progress only on a terminal.
+Not here: what the commands do (app/).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+
+from spangate import __version__
+from spangate.errors import SpangateError
+
+# Imports of what a command needs stand in the command: `spangate --help` and completion must not load a compiler.
+
+_P = ParamSpec("_P")
+
+app = typer.Typer(
+    name="spangate",
+    help="Keyless, identity-aware access to Cloud Spanner: one intent file says who may do what.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start here: `spangate init`, then `spangate up`, then `spangate run --as app -- COMMAND`.",
+)
+
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+INTENT_FILE = "spangate.yaml"
+IntentOption = Annotated[
+    Path, typer.Option("--intent", "-i", help="The intent file; its folder holds the state in .spangate.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of text for people.")]
+
+
+def _command(function: Callable[_P, int | None]) -> Callable[_P, None]:
+    """Errors become messages and exit codes."""
+
+    @wraps(function)
+    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs) or 0
+        except SpangateError as error:
+            _show_error(error)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            code = 130
+        raise typer.Exit(code)
+
+    return wrapped
+
+
+def _show_error(error: SpangateError) -> None:
+    err.print("error:", error.message, style="red" if not error.help else None)
+    if error.help:
+        for line in error.help.splitlines():
+            err.print("  help:", line, style="dim")
+
+
+def _version(value: bool) -> None:
+    if value:
+        out.print(f"spangate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Keyless, identity-aware access to Cloud Spanner."""
+
+
+@app.command(epilog="Example: spangate init my-service")
+@_command
+def init(directory: Annotated[Path, typer.Argument(help="Where to; made if need be.")] = Path()) -> None:
+    """Write a small intent file and schema to begin with."""
+    from spangate.app.starter import write_starter
+
+    for path in write_starter(directory):
+        out.print(f"wrote {path}")
+    out.print("next: `spangate up`, and in another terminal `spangate run --as app -- COMMAND`")
+
+
+@app.command(epilog="Example: spangate setup")
+@_command
+def setup() -> None:
+    """Compile the SQL analyser for this processor (once, about 20 seconds; `up` does it too)."""
+    from spangate.adapters.zetasql_engine import precompile
+
+    with err.status("preparing") as status:
+        path = precompile(lambda text: _progress(text, status.update))
+    out.print(f"ready: {path}")
+
+
+@app.command(epilog="Examples: spangate check; spangate check --json -i other/spangate.yaml")
+@_command
+def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False) -> None:
+    """Check the intent and its schemas: every error with its place."""
+    from spangate.adapters.intent_files import load_policy
+
+    policy = load_policy(intent)
+    if as_json:
+        out.print(
+            json.dumps(
+                {
+                    "policy": policy.version,
+                    "databases": {alias: str(database.path) for alias, database in policy.databases.items()},
+                    "identities": {name: str(spiffe_id) for name, spiffe_id in policy.identities.items()},
+                    "grants": len(policy.grants),
+                }
+            )
+        )
+        return
+    out.print(
+        f"{intent}: fine. policy {policy.version}: {_count(policy.databases, 'database')}, "
+        f"{_count(policy.identities, 'identity')}, {_count(policy.grants, 'grant')}"
+    )
+
+
+@app.command(epilog="Examples: spangate up; spangate up --port 9443; SPANNER_EMULATOR_HOST=127.0.0.1:9010 spangate up")
+@_command
+def up(
+    intent: IntentOption = Path(INTENT_FILE),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads of the gateway.")] = 2,
+) -> None:
+    """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
+    from spangate.app.up import UpOptions
+    from spangate.app.up import up as start
+    from spangate.cli.up import render_installed
+
+    status = err.status("starting")
+    status.start()
+
+    def started(installed: object) -> None:
+        status.stop()
+        render_installed(out, installed)
+
+    try:
+        start(
+            UpOptions(intent, port=port, workers=workers),
+            progress=lambda text: _progress(text, status.update),
+            started=started,
+            notice=lambda text: err.print(text),
+        )
+    finally:
+        status.stop()
+    err.print("stopped")
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Examples: spangate run --as checkout -- python checkout.py; spangate run --as shop/intruder -- env",
+)
+@_command
+def run(
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
+    identity: Annotated[
+        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
+    ],
+    intent: IntentOption = Path(INTENT_FILE),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+) -> int:
+    """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
+    from spangate.app.run import RunOptions
+    from spangate.app.run import run as start
+
+    return start(RunOptions(intent, identity, command, port), notice=lambda text: err.print(f"spangate: {text}"))
+
+
+@app.command(
+    epilog="Examples: spangate explain k3v5p2m7q4x6a2bd; "
+    'spangate explain --as reports --sql "SELECT Email FROM Customers"'
+)
+@_command
+def explain(
+    decision_id: Annotated[str | None, typer.Argument(help="A decision id, or its first characters.")] = None,
+    identity: Annotated[str | None, typer.Option("--as", help="Whose statement it would be.")] = None,
+    sql: Annotated[str | None, typer.Option(help="A statement to judge; nothing is executed.")] = None,
+    database: Annotated[str | None, typer.Option(help="The database's name in the intent, if it has several.")] = None,
+    intent: IntentOption = Path(INTENT_FILE),
+    as_json: JsonOption = False,
+) -> int:
+    """Say in one sentence why a request was allowed or denied. Exit code 0 for allowed, 1 for denied."""
+    from spangate.app.explain import explain_decision, explain_statement
+    from spangate.decision import explain_json, explain_sentence
+    from spangate.errors import YourFault
+
+    if decision_id is not None and identity is None and sql is None:
+        decision = explain_decision(intent, decision_id)
+    elif decision_id is None and identity is not None and sql is not None:
+        decision = explain_statement(intent, identity, sql, database)
+    else:
+        raise YourFault("give either a decision id, or both --as and --sql")
+    out.print(json.dumps(explain_json(decision)) if as_json else explain_sentence(decision))
+    return 0 if decision.allowed else 1
+
+
+@app.command(epilog="Examples: spangate log; spangate log -f --denied; spangate log --as reports --json | jq .accesses")
+@_command
+def log(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=0, help="How many records to begin with.")] = 20,
+    identity: Annotated[str | None, typer.Option("--as", help="Only this identity's: its name or SPIFFE ID.")] = None,
+    denied: Annotated[bool, typer.Option("--denied", help="Only what was not allowed.")] = False,
+    intent: IntentOption = Path(INTENT_FILE),
+    as_json: JsonOption = False,
+) -> int:
+    """Show who did what: one line a request."""
+    from spangate.adapters.state import StateDirectory
+    from spangate.cli.log import log_command
+
+    return log_command(StateDirectory(intent).path, follow, count, as_json, identity, denied)
+
+
+def _progress(text: str, update: Callable[[str], None]) -> None:
+    """A moving line on a terminal, a line each elsewhere."""
+    if err.is_terminal:
+        update(text)
+    else:
+        err.print(f"- {text}")
+
+
+def _count(things: object, word: str) -> str:
+    number = len(things)  # type: ignore[arg-type]
+    plural = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{number} {word if number == 1 else plural}"
+
+
+def main() -> None:
+    """The program's entry point."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,263 @@
+"""The gateway's Envoy configuration: mutual TLS in, the filter, the guard behind it, Spanner out.
+
+Rules:
+- Two locks. The filter marks what may pass; the RBAC guard behind it passes only what is marked AND comes over a
+  connection whose certificate Envoy itself has verified for the trust domain. Either failing refuses.
+- Peers without an accepted certificate get as far as the filter, so that they are told why in a gRPC status instead
+  of a broken connection (docs/decisions/0003). TLS sessions are not resumed: a resumed one is not verified again.
+- What Envoy answers by itself is a refusal with a sentence (PERMISSION_DENIED), or UNAVAILABLE where it cannot serve.
+Not here: the filter (dataplane/lua/), who may do what (the checkpoint).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spangate.compiler.envoy_parts import (
+    NO_TIMEOUT,
+    ROUTER,
+    Json,
+    bootstrap,
+    cluster,
+    overload_manager,
+    pipe,
+    sds,
+    tcp,
+    typed,
+    uri_names,
+)
+from spangate.settings import LIMITS, MIB
+
+CHECKPOINT_CLUSTER = "spangate_checkpoint"
+SPANNER_CLUSTER = "spanner"
+LISTENER = "gateway"
+
+# Beside the message, a body holds five bytes of gRPC framing. Envoy compares buffers in steps, so it gets a little
+# room; the filter draws the line exactly.
+_BODY_SLACK_BYTES = 64 * 1024
+# Some six commits of the largest size at once; past it, requests wait or get UNAVAILABLE.
+HEAP_BYTES_MAX = 1024 * MIB
+CONNECTIONS_MAX = 10_000
+STREAMS_PER_CONNECTION_MAX = 1024
+# Credentials of the client never reach Spanner: the identity is the workload's, by certificate.
+_HEADERS_REMOVED = ["authorization", "x-goog-iam-authorization-token", "x-goog-iam-authority-selector"]
+
+TOO_LARGE = (
+    f"spangate: the request is too large: Spanner takes at most {LIMITS.request_bytes_max // MIB} MiB, "
+    f"a Commit {LIMITS.commit_bytes_max // MIB} MiB"
+)
+NOT_VETTED = "spangate: the gateway could not vet this request and refuses it; its log says why"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlan:
+    """What the gateway of one installation needs. Port 0 lets the kernel choose; `spanner` is host and port, h2c."""
+
+    trust_domain: str
+    host: str
+    port: int
+    spanner: tuple[str, int]
+    filter_file: str
+    access_log: str
+    admin_socket: str
+    sds_socket: str
+    checkpoint_socket: str
+    certificate_secret: str
+    bundle_secret: str
+
+
+def gateway_bootstrap(plan: GatewayPlan) -> Json:
+    """config.bootstrap.v3.Bootstrap of the gateway."""
+    return bootstrap(
+        "spangate-gateway",
+        plan.admin_socket,
+        {
+            "name": LISTENER,
+            "address": tcp(plan.host, plan.port),
+            "filter_chains": [
+                {
+                    "transport_socket": {
+                        "name": "envoy.transport_sockets.tls",
+                        "typed_config": _downstream_tls(plan),
+                    },
+                    "filters": [{"name": "http", "typed_config": _connection_manager(plan)}],
+                }
+            ],
+        },
+        [
+            cluster(SPANNER_CLUSTER, tcp(*plan.spanner), http2=True),
+            cluster(CHECKPOINT_CLUSTER, pipe(plan.checkpoint_socket), http2=False),
+            cluster("sds", pipe(plan.sds_socket), http2=False),
+        ],
+        overload_manager(HEAP_BYTES_MAX, CONNECTIONS_MAX),
+    )
+
+
+def _downstream_tls(plan: GatewayPlan) -> Json:
+    return typed(
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        # Asked for; whoever has none or a bad one is told so by the filter and stopped by the guard.
+        require_client_certificate=False,
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+            "alpn_protocols": ["h2"],
+            "tls_certificate_sds_secret_configs": [sds(plan.certificate_secret)],
+            "combined_validation_context": {
+                "default_validation_context": {
+                    "trust_chain_verification": "ACCEPT_UNTRUSTED",
+                    "match_typed_subject_alt_names": uri_names(_of_trust_domain(plan)),
+                },
+                "validation_context_sds_secret_config": sds(plan.bundle_secret),
+            },
+        },
+    )
+
+
+def _of_trust_domain(plan: GatewayPlan) -> Json:
+    return {"prefix": f"spiffe://{plan.trust_domain}/"}
+
+
+def _connection_manager(plan: GatewayPlan) -> Json:
+    return typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="gateway",
+        codec_type="HTTP2",
+        http2_protocol_options={
+            # Envoy buffers a body up to its stream's window: this is the limit on every body but a Commit's.
+            "initial_stream_window_size": LIMITS.request_bytes_max + _BODY_SLACK_BYTES,
+            "initial_connection_window_size": 4 * LIMITS.request_bytes_max,
+            "max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
+        },
+        stream_idle_timeout=NO_TIMEOUT,
+        request_headers_timeout="10s",
+        server_header_transformation="PASS_THROUGH",
+        access_log=[_access_log(plan.access_log)],
+        local_reply_config={"mappers": [_reply(413, TOO_LARGE), _reply(403, NOT_VETTED)]},
+        route_config={
+            "name": "spanner",
+            "request_headers_to_remove": _HEADERS_REMOVED,
+            "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(), _route()]}],
+        },
+        http_filters=[_buffer(), _filter(plan), _guard(plan), ROUTER],
+    )
+
+
+def _route() -> Json:
+    return {"match": {"prefix": "/"}, "route": _to_spanner()}
+
+
+def _commit_route() -> Json:
+    """Commits may be larger than a stream's window, so theirs are collected by the buffer filter."""
+    limit = LIMITS.commit_bytes_max + _BODY_SLACK_BYTES
+    return {
+        "match": {"path": "/google.spanner.v1.Spanner/Commit"},
+        "route": _to_spanner(),
+        "typed_per_filter_config": {
+            "envoy.filters.http.buffer": typed(
+                "extensions.filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": limit}
+            )
+        },
+    }
+
+
+def _to_spanner() -> Json:
+    return {
+        "cluster": SPANNER_CLUSTER,
+        "timeout": NO_TIMEOUT,
+        # The client's own deadline (grpc-timeout) ends its stream.
+        "max_stream_duration": {"grpc_timeout_header_max": NO_TIMEOUT},
+    }
+
+
+def _buffer() -> Json:
+    return {
+        "name": "envoy.filters.http.buffer",
+        "disabled": True,  # but on the route of Commit
+        "typed_config": typed(
+            "extensions.filters.http.buffer.v3.Buffer", max_request_bytes=LIMITS.request_bytes_max + _BODY_SLACK_BYTES
+        ),
+    }
+
+
+def _filter(plan: GatewayPlan) -> Json:
+    return {
+        "name": "envoy.filters.http.lua",
+        "typed_config": typed(
+            "extensions.filters.http.lua.v3.Lua",
+            default_source_code={"filename": plan.filter_file},
+            clear_route_cache=False,
+        ),
+    }
+
+
+def _guard(plan: GatewayPlan) -> Json:
+    marked: Json = {
+        "sourced_metadata": {
+            "metadata_matcher": {
+                "filter": "spangate",
+                "path": [{"key": "allow"}],
+                "value": {"present_match": True},
+            }
+        }
+    }
+    verified: Json = {
+        "custom": {
+            "name": "envoy.rbac.principals.mtls_authenticated",
+            "typed_config": typed(
+                "extensions.rbac.principals.mtls_authenticated.v3.Config",
+                san_matcher={"san_type": "URI", "matcher": _of_trust_domain(plan)},
+            ),
+        }
+    }
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": typed(
+            "extensions.filters.http.rbac.v3.RBAC",
+            rules={"action": "ALLOW", "policies": {"marked": {"permissions": [marked], "principals": [verified]}}},
+        ),
+    }
+
+
+def _reply(status: int, message: str) -> Json:
+    """A local reply's sentence; 403 becomes PERMISSION_DENIED for gRPC clients."""
+    return {
+        "filter": {
+            "status_code_filter": {
+                "comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": "spangate.none"}}
+            }
+        },
+        "status_code": 403,
+        "body_format_override": {"text_format_source": {"inline_string": message}},
+    }
+
+
+def _access_log(path: str) -> Json:
+    """One JSON line a request; audit/line.py reads it."""
+    # The names of its fields are those of spangate/audit/line.py.
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": typed(
+            "extensions.access_loggers.file.v3.FileAccessLog",
+            path=path,
+            log_format={
+                "json_format": {
+                    "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%",
+                    "identity": "%DOWNSTREAM_PEER_URI_SAN%",
+                    "path": "%REQ(:PATH):256%",
+                    "allow": "%DYNAMIC_METADATA(spangate:allow)%",
+                    "deny": "%DYNAMIC_METADATA(spangate:deny)%",
+                    "detail": "%DYNAMIC_METADATA(spangate:detail)%",
+                    "grpc_status": "%GRPC_STATUS_NUMBER%",
+                    "commit": "%DYNAMIC_METADATA(spangate:commit)%",
+                    "total_us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+                    "gateway_us": "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
+                    "spanner_us": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
+                    "request_id": "%REQ(X-REQUEST-ID)%",
+                    "response_flags": "%RESPONSE_FLAGS%",
+                    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+                }
+            },
+        ),
+    }

@@ -1,0 +1,51 @@
+"""A checkpoint that answers as it is told, and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fakes.envoy import Call, Reply
+
+ROLE = b"sg_checkout"
+TAG = b"sg:abcdefghijklm:0123456789ab"
+AWAY = Reply({b":status": b"503"}, b"upstream connect error or disconnect/reset before headers")
+
+
+@dataclass
+class FakeCheckpoint:
+    """Allows or denies everything under `epoch`; `replies` overrides by path."""
+
+    epoch: bytes = b"0123456789ab"
+    allows: bool = True
+    role: bytes = ROLE
+    tag: bytes = TAG
+    message: bytes = b"spangate: denied"
+    replies: dict[bytes, Reply] = field(default_factory=dict)
+    asked: list[tuple[bytes, bytes]] = field(default_factory=list)
+    epochs_asked: int = 0
+
+    def __call__(self, call: Call) -> Reply:
+        if call.path == b"/epoch":
+            self.epochs_asked += 1
+            return self.replies.get(b"/epoch", Reply({b":status": b"200", b"x-spangate-epoch": self.epoch}))
+        assert call.path == b"/decide"
+        assert call.body is not None
+        self.asked.append((call.headers[b"x-spangate-identity"], call.body))
+        return self.replies.get(b"/decide", self.decision())
+
+    def decision(self) -> Reply:
+        """The answer to /decide as long as nothing overrides it."""
+        common = {b":status": b"200", b"x-spangate-id": b"d%d" % len(self.asked), b"x-spangate-epoch": self.epoch}
+        if self.allows:
+            return Reply(
+                {**common, b"x-spangate-decision": b"allow", b"x-spangate-role": self.role, b"x-spangate-tag": self.tag}
+            )
+        return Reply(
+            {**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message
+        )
+
+    def goes_away(self) -> None:
+        self.replies = {b"/epoch": AWAY, b"/decide": AWAY}
+
+    def comes_back(self) -> None:
+        self.replies = {}
