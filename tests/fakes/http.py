@@ -8,13 +8,20 @@ from pathlib import Path
 
 
 def exchange(path: Path, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+    status, _, content = exchange_headers(path, method, target, body, {})
+    return status, content
+
+
+def exchange_headers(
+    path: Path, method: str, target: str, body: bytes | None, headers: dict[str, str]
+) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("localhost", timeout=10)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.sock.connect(str(path))
-        connection.request(method, target, body)
+        connection.request(method, target, body, headers)
         response = connection.getresponse()
-        return response.status, response.read()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
     finally:
         connection.close()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from spangate.model.schema import Column, Index, Table
-from spangate.sql.ddl import DdlError, functions_of, parse_ddl
+from spangate.sql.ddl import DdlError, parse_ddl
 
 SHOP = """\
 -- The shop.
@@ -241,7 +241,13 @@ def test_functions_that_a_schema_defines_are_known_by_name() -> None:
         CREATE FUNCTION IF NOT EXISTS f() RETURNS STRING AS ('CREATE FUNCTION g');
         CREATE VIEW V SQL SECURITY INVOKER AS SELECT 'FUNCTION' AS x;
     """)
-    assert functions_of(schema) == {"double", "s.abs", "f"}
+    assert schema.functions == ("double", "f", "s.abs")
+
+
+def test_a_function_changes_what_a_schema_is() -> None:
+    text = "CREATE TABLE T (Id INT64) PRIMARY KEY (Id)"
+    with_function = parse_ddl(f"{text}; CREATE FUNCTION abs(x INT64) RETURNS INT64 AS (x)")
+    assert with_function.fingerprint != parse_ddl(text).fingerprint
 
 
 BASE = """

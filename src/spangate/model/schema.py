@@ -65,6 +65,8 @@ class Schema:
 
     tables: tuple[Table, ...]
     indexes: tuple[Index, ...] = ()
+    # Functions that the schema defines, in lower case, sorted. One may hide a built-in and do more than its name says.
+    functions: tuple[str, ...] = ()
     # Every statement in order, without semicolon and comments, so that `up` can create the database from them.
     statements: tuple[str, ...] = field(default=(), compare=False)
 
@@ -98,5 +100,6 @@ class Schema:
                 for t in sorted(self.tables, key=lambda t: t.name)
             ],
             "indexes": [[i.name, i.table, i.key, i.storing] for i in sorted(self.indexes, key=lambda i: i.name)],
+            "functions": self.functions,
         }
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

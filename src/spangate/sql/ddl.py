@@ -21,7 +21,7 @@ from spangate.sql.ddl_database import Database
 from spangate.sql.ddl_table import create_index, create_table
 from spangate.sql.ddl_tokens import DdlError, Kind, Token, text_without_comments, tokens_of
 
-__all__ = ["DdlError", "functions_of", "parse_ddl"]
+__all__ = ["DdlError", "parse_ddl"]
 
 _VERBS = ("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "RENAME", "ANALYZE")
 
@@ -61,21 +61,12 @@ def parse_ddl(text: str) -> Schema:
         statements.append(text_without_comments(text, statement[:-1]))
     if not statements:
         raise tokens[-1].error("the schema is empty")
-    return Schema(tuple(database.tables.values()), tuple(database.indexes.values()), tuple(statements))
-
-
-def functions_of(schema: Schema) -> frozenset[str]:
-    """The functions that the schema's statements define, in lower case: one may hide behind a built-in's name."""
-    found: set[str] = set()
-    for statement in schema.statements:
-        if "FUNCTION" not in statement.upper():
-            continue  # spares the work for the great majority
-        cursor = Cursor(tokens_of(statement))
-        if cursor.try_words("CREATE"):
-            cursor.try_words("OR", "REPLACE")
-            if cursor.try_words("FUNCTION"):
-                found.add(_function_name(cursor))
-    return frozenset(found)
+    return Schema(
+        tables=tuple(database.tables.values()),
+        indexes=tuple(database.indexes.values()),
+        functions=tuple(sorted(database.functions)),
+        statements=tuple(statements),
+    )
 
 
 def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
@@ -108,11 +99,6 @@ def _run(cursor: Cursor, database: Database) -> None:
             pass
 
 
-def _function_name(cursor: Cursor) -> str:
-    cursor.try_words("IF", "NOT", "EXISTS")
-    return cursor.path("a function name")[0].lower()
-
-
 def _create(cursor: Cursor, database: Database) -> None:
     if cursor.try_words("TABLE"):
         create_table(cursor, database)
@@ -127,9 +113,6 @@ def _create(cursor: Cursor, database: Database) -> None:
         return
     may_replace = cursor.try_words("OR", "REPLACE")
     words = _other_object(cursor, ("TABLE", "INDEX", "UNIQUE", "NULL_FILTERED"))
-    if words == ("FUNCTION",):
-        _function_name(cursor)
-        return
     may_exist = cursor.try_words("IF", "NOT", "EXISTS")
     what = " ".join(words).lower()
     if words == ("SCHEMA",):
@@ -137,6 +120,8 @@ def _create(cursor: Cursor, database: Database) -> None:
         if token.text.lower() in _FUNCTION_NAMESPACES:
             raise token.error(f"`{token.text}` cannot be a schema name: functions of GoogleSQL begin with it")
         database.add_schema(token.text)
+    elif words == ("FUNCTION",):
+        database.functions.add(cursor.path("a function name")[0].lower())
     elif _OTHER_OBJECTS[words]:
         name, token = cursor.path(f"a {what} name")
         database.add_other(what, name, token, may_exist=may_exist, may_replace=may_replace)

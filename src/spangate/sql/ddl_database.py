@@ -41,11 +41,13 @@ def columns_named(table: Table, tokens: Iterable[Token]) -> tuple[str, ...]:
 
 
 class Database:
-    """Tables and indexes by lower-case name, in the order they were made."""
+    """Tables and indexes by lower-case name, in the order they were made; names of functions."""
 
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
         self.indexes: dict[str, Index] = {}
+        # In lower case. A function that is dropped again stays: it is refused once too often rather than allowed.
+        self.functions: set[str] = set()
         self._named_schemas: dict[str, str] = {}
         # Views and the like: what they are, by lower-case name.
         self._others: dict[str, str] = {}

@@ -1,0 +1,400 @@
+"""A worker's cache of decisions: asked once, dropped with its policy, bounded, and never the reason that something passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakes.checkpoint import AWAY, ROLE, TAG, FakeCheckpoint
+from fakes.envoy import IDENTITY, Reply, Stream, Tls, Worker
+from fakes.spanner_oracle import framed, message, path
+from spangate.settings import INTERVALS
+
+PERMISSION_DENIED, UNAVAILABLE = b"7", b"14"
+NOT_DECIDED = (UNAVAILABLE, b"checkpoint-unavailable")
+OTHER = b"spiffe://shop.example/ns/analytics/sa/reports"
+OLD, NEW = b"000000000001", b"000000000002"
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+def checkpoint() -> FakeCheckpoint:
+    return FakeCheckpoint(epoch=OLD)
+
+
+def body(sql: str = "SELECT 1") -> bytes:
+    return framed(message("ExecuteSql", sql=sql).SerializeToString())
+
+
+def query(worker: Worker, checkpoint: FakeCheckpoint, sql: str = "SELECT 1", **options: Any) -> Stream:
+    return worker.send(path("ExecuteSql"), body(sql), checkpoint, **options)
+
+
+def begin(worker: Worker, sql: str = "SELECT 1") -> Stream:
+    return worker.open(path("ExecuteSql"), body(sql))
+
+
+def state(worker: Worker) -> dict[bytes, Any]:
+    return dict(worker.internals[b"state"].items())
+
+
+# Remembering ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_decision_is_not_asked_for_twice(worker, checkpoint):
+    streams = [query(worker, checkpoint) for _ in range(10)]
+    assert [stream.metadata for stream in streams] == [{b"allow": b"d1"}] * 10
+    assert len({stream.body for stream in streams}) == 1
+    assert len(checkpoint.asked) == 1
+
+
+def test_a_denial_is_not_asked_for_twice_and_says_the_same(worker, checkpoint):
+    checkpoint.allows = False
+    checkpoint.message = "spangate: `checkout` may not read Kunden; 100 % größer\n".encode()
+    for _ in range(3):
+        stream = query(worker, checkpoint)
+        assert stream.refusal == (PERMISSION_DENIED, b"missing-grant d1")
+        assert not stream.admitted
+        assert stream.metadata[b"detail"] == checkpoint.message
+        assert stream.answered[b"grpc-message"] == (
+            b"spangate: `checkout` may not read Kunden; 100 %25 gr%C3%B6%C3%9Fer%0A"
+        )
+    assert len(checkpoint.asked) == 1
+
+
+def test_a_long_sentence_is_cut_between_characters(worker, checkpoint):
+    checkpoint.allows = False
+    checkpoint.message = b"x" + "ä".encode() * 5000
+    detail = query(worker, checkpoint).metadata[b"detail"]
+    assert detail.decode("utf-8") == "x" + "ä" * 511
+
+
+def test_another_statement_is_another_decision(worker, checkpoint):
+    for sql in ("SELECT 1", "SELECT 2", "SELECT 1 "):
+        query(worker, checkpoint, sql)
+    assert len(checkpoint.asked) == 3
+
+
+def test_identities_do_not_share_decisions(worker, checkpoint):
+    assert query(worker, checkpoint).admitted
+    checkpoint.allows = False
+    assert not query(worker, checkpoint, tls=Tls(uris=(OTHER,))).admitted
+    assert [identity for identity, _ in checkpoint.asked] == [IDENTITY, OTHER]
+    assert query(worker, checkpoint).admitted
+
+
+def test_methods_and_databases_do_not_share_decisions(worker, checkpoint):
+    elsewhere = message("ExecuteSql", sql="SELECT 1", session="projects/p/instances/i/databases/other/sessions/s")
+    query(worker, checkpoint)
+    worker.send(path("ExecuteStreamingSql"), body(), checkpoint)
+    worker.send(path("ExecuteSql"), framed(elsewhere.SerializeToString()), checkpoint)
+    assert len(checkpoint.asked) == 3
+
+
+def test_workers_share_nothing(checkpoint):
+    for _ in range(2):
+        query(Worker(), checkpoint)
+    assert len(checkpoint.asked) == 2
+
+
+# Epochs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_epoch_is_checked_at_most_each_interval(worker, checkpoint):
+    for _ in range(20):
+        query(worker, checkpoint)
+        worker.now_ms += INTERVALS.epoch_check_ms // 10
+    assert checkpoint.epochs_asked == 2
+    assert len(checkpoint.asked) == 1
+
+
+def test_a_new_policy_takes_effect_with_the_next_check(worker, checkpoint):
+    assert query(worker, checkpoint).admitted
+    checkpoint.epoch, checkpoint.allows = NEW, False
+    worker.now_ms += INTERVALS.epoch_check_ms - 1
+    assert query(worker, checkpoint).admitted
+    worker.now_ms += 1
+    assert not query(worker, checkpoint).admitted
+
+
+def test_a_new_policy_drops_denials_too(worker, checkpoint):
+    checkpoint.allows = False
+    assert not query(worker, checkpoint).admitted
+    checkpoint.epoch, checkpoint.allows = NEW, True
+    worker.now_ms += INTERVALS.epoch_check_ms
+    assert query(worker, checkpoint).admitted
+
+
+def test_one_request_pays_for_the_check_and_the_others_go_on(worker, checkpoint):
+    query(worker, checkpoint)
+    worker.now_ms += INTERVALS.epoch_check_ms
+    paying = begin(worker)
+    assert paying.call is not None
+    assert paying.call.path == b"/epoch"
+    assert begin(worker).admitted
+    paying.reply(checkpoint(paying.call))
+    assert paying.admitted
+
+
+def test_a_decision_under_another_epoch_serves_its_request_and_is_not_kept(worker, checkpoint):
+    query(worker, checkpoint, "SELECT 0")
+    stream = begin(worker, "SELECT 1")
+    assert stream.call is not None
+    checkpoint.epoch = NEW
+    stream.reply(checkpoint(stream.call))
+    assert stream.admitted
+    # And it is reason enough to look at once.
+    before = checkpoint.epochs_asked
+    query(worker, checkpoint, "SELECT 1")
+    assert checkpoint.epochs_asked == before + 1
+    assert len(checkpoint.asked) == 3
+
+
+def test_an_answer_of_the_old_policy_that_comes_late_is_not_kept_under_the_new(worker, checkpoint):
+    query(worker, checkpoint, "SELECT 0")
+    late = begin(worker, "SELECT 1")
+    assert late.call is not None
+    allowed = checkpoint(late.call)
+    checkpoint.epoch, checkpoint.allows = NEW, False
+    worker.now_ms += INTERVALS.epoch_check_ms
+    assert not query(worker, checkpoint, "SELECT 0").admitted
+    late.reply(allowed)
+    assert late.admitted
+    assert not query(worker, checkpoint, "SELECT 1").admitted
+
+
+def test_a_request_that_waited_for_the_check_is_decided_by_the_new_policy(worker, checkpoint):
+    query(worker, checkpoint)
+    worker.now_ms += INTERVALS.epoch_check_ms
+    waiting = begin(worker)
+    checkpoint.epoch, checkpoint.allows = NEW, False
+    while waiting.call is not None:
+        waiting.reply(checkpoint(waiting.call))
+    assert not waiting.admitted
+
+
+# The checkpoint is away -----------------------------------------------------------------------------------------------
+
+
+def test_without_a_checkpoint_nothing_new_passes(worker, checkpoint):
+    checkpoint.goes_away()
+    stream = query(worker, checkpoint)
+    assert stream.refusal == NOT_DECIDED
+    assert not stream.admitted
+
+
+def test_a_known_decision_outlives_the_checkpoint_for_the_grace_and_no_longer(worker, checkpoint):
+    query(worker, checkpoint)
+    checkpoint.goes_away()
+    worker.now_ms += INTERVALS.grace_ms
+    assert query(worker, checkpoint).admitted
+    assert query(worker, checkpoint, "SELECT 2").refusal == NOT_DECIDED
+    worker.now_ms += 1
+    stream = query(worker, checkpoint)
+    assert stream.refusal == NOT_DECIDED
+    assert not stream.admitted
+
+
+def test_use_does_not_prolong_the_grace(worker, checkpoint):
+    query(worker, checkpoint)
+    checkpoint.goes_away()
+    admitted = []
+    for _ in range(12):
+        worker.now_ms += INTERVALS.grace_ms // 10
+        admitted.append(query(worker, checkpoint).admitted)
+    assert admitted == [True] * 10 + [False] * 2
+
+
+def test_time_spent_waiting_for_the_checkpoint_counts(worker, checkpoint):
+    query(worker, checkpoint)
+    checkpoint.goes_away()
+    worker.now_ms += INTERVALS.grace_ms
+    stream = begin(worker)
+    worker.now_ms += INTERVALS.checkpoint_timeout_ms
+    while stream.call is not None:
+        stream.reply(AWAY)
+    assert stream.refusal == NOT_DECIDED
+
+
+def test_a_checkpoint_that_comes_back_with_the_same_policy_finds_the_cache_good(worker, checkpoint):
+    query(worker, checkpoint)
+    checkpoint.goes_away()
+    worker.now_ms += 10 * INTERVALS.grace_ms
+    assert query(worker, checkpoint).refusal == NOT_DECIDED
+    checkpoint.comes_back()
+    worker.now_ms += INTERVALS.epoch_check_ms
+    asked = len(checkpoint.asked)
+    assert query(worker, checkpoint).admitted
+    assert len(checkpoint.asked) == asked
+
+
+GOOD = {
+    b":status": b"200",
+    b"x-spangate-decision": b"allow",
+    b"x-spangate-id": b"d",
+    b"x-spangate-epoch": OLD,
+    b"x-spangate-role": ROLE,
+    b"x-spangate-tag": TAG,
+}
+BAD = {b":status": b"200", b"x-spangate-decision": b"deny", b"x-spangate-id": b"d", b"x-spangate-epoch": OLD}
+GARBAGE: dict[str, dict[bytes, bytes]] = {
+    "nothing": {},
+    "only a status": {b":status": b"200"},
+    "an error": {b":status": b"500"},
+    "an error with a good answer": {**GOOD, b":status": b"500"},
+    "another success": {**GOOD, b":status": b"204"},
+    "a strange verdict": {**GOOD, b"x-spangate-decision": b"maybe"},
+    "a verdict in capitals": {**GOOD, b"x-spangate-decision": b"ALLOW"},
+    "two verdicts": {**GOOD, b"x-spangate-decision": b"allow,deny"},
+    "a denial without a reason": BAD,
+    "a denial with an empty reason": {**BAD, b"x-spangate-reason": b""},
+    **{f"no {name.decode()}": {k: v for k, v in GOOD.items() if k != name} for name in GOOD},
+    **{f"an empty {name.decode()}": {**GOOD, name: b""} for name in GOOD},
+}
+
+
+@pytest.mark.parametrize("case", GARBAGE)
+def test_an_answer_that_is_not_whole_is_no_decision(worker, checkpoint, case):
+    checkpoint.replies = {b"/decide": Reply(GARBAGE[case], b"garbage")}
+    for _ in range(2):
+        stream = query(worker, checkpoint)
+        assert stream.refusal == NOT_DECIDED
+        assert not stream.admitted
+        assert not stream.failed
+    assert len(checkpoint.asked) == 2
+
+
+def test_the_whole_answer_of_those_cases_is_a_decision(worker, checkpoint):
+    checkpoint.replies = {b"/decide": Reply(GOOD)}
+    assert query(worker, checkpoint).admitted
+    checkpoint.replies = {b"/decide": Reply({**BAD, b"x-spangate-reason": b"missing-grant"})}
+    assert query(worker, checkpoint, "SELECT 2").refusal == (PERMISSION_DENIED, b"missing-grant d")
+
+
+@pytest.mark.parametrize("reply", [AWAY, Reply({}), Reply({b":status": b"200"}), Reply({b":status": b"200", b"x-spangate-epoch": b""})])
+def test_an_epoch_that_is_not_told_confirms_nothing(worker, checkpoint, reply):
+    query(worker, checkpoint)
+    checkpoint.goes_away()
+    checkpoint.replies[b"/epoch"] = reply
+    worker.now_ms += INTERVALS.grace_ms + 1
+    assert query(worker, checkpoint).refusal == NOT_DECIDED
+
+
+# Clocks ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back_ms", [1, 400, 4_999, 5_001, 3_600_000])
+def test_a_clock_that_is_set_back_prolongs_nothing(worker, checkpoint, back_ms):
+    query(worker, checkpoint)
+    checkpoint.goes_away()
+    worker.now_ms -= back_ms
+    stream = query(worker, checkpoint)
+    assert stream.refusal == NOT_DECIDED
+
+
+@pytest.mark.parametrize("back_ms", [1_000, 4_999, 3_600_000])
+def test_a_new_policy_takes_effect_at_once_when_the_clock_was_set_back(worker, checkpoint, back_ms):
+    query(worker, checkpoint)
+    checkpoint.epoch, checkpoint.allows = NEW, False
+    worker.now_ms -= back_ms
+    assert not query(worker, checkpoint).admitted
+
+
+def test_a_clock_that_was_set_back_costs_one_check(worker, checkpoint):
+    query(worker, checkpoint)
+    worker.now_ms -= 3_600_000
+    before = checkpoint.epochs_asked
+    for _ in range(5):
+        assert query(worker, checkpoint).admitted
+    assert checkpoint.epochs_asked == before + 1
+
+
+# Bounds ---------------------------------------------------------------------------------------------------------------
+
+
+def cached(worker: Worker) -> tuple[int, int]:
+    """Entries and key bytes of both generations."""
+    keys = [key for generation in (b"young", b"old") for key in state(worker)[generation].keys()]
+    return len(keys), sum(map(len, keys))
+
+
+def test_the_cache_holds_two_generations_of_entries_at_most(worker, checkpoint):
+    limit = worker.internals[b"limits"][b"cache_entries_max"]
+    for number in range(2 * limit + limit // 2):
+        query(worker, checkpoint, f"SELECT {number}")
+    entries, _ = cached(worker)
+    assert limit <= entries <= 2 * limit
+    # The newest are there, the oldest are gone.
+    asked = len(checkpoint.asked)
+    query(worker, checkpoint, f"SELECT {2 * limit}")
+    assert len(checkpoint.asked) == asked
+    query(worker, checkpoint, "SELECT 1")
+    assert len(checkpoint.asked) == asked + 1
+
+
+def test_the_cache_holds_two_generations_of_bytes_at_most(worker, checkpoint):
+    limit = worker.internals[b"limits"][b"cache_key_bytes_max"]
+    filler = "x" * 900_000
+    for number in range(60):
+        query(worker, checkpoint, f"SELECT {number} {filler}")
+        checkpoint.asked.clear()
+    entries, key_bytes = cached(worker)
+    assert entries > 10
+    assert key_bytes <= 2 * limit
+
+
+def test_a_decision_that_is_used_survives_the_generations(worker, checkpoint):
+    filler = "x" * 900_000
+    for number in range(60):
+        query(worker, checkpoint, f"SELECT {number} {filler}")
+        query(worker, checkpoint, "SELECT 'often'")
+    assert sum(b"often" in shape for _, shape in checkpoint.asked) == 1
+
+
+def test_a_statement_too_long_to_remember_is_decided_each_time(worker, checkpoint):
+    sql = "SELECT '" + "x" * 2_000_000 + "'"
+    for _ in range(2):
+        assert query(worker, checkpoint, sql).admitted
+    assert len(checkpoint.asked) == 2
+    assert cached(worker) == (0, 0)
+
+
+# Failures of the script -----------------------------------------------------------------------------------------------
+
+
+def assert_not_let_through(stream: Stream) -> None:
+    assert stream.failed
+    assert stream.log
+    assert b"allow" not in stream.metadata
+    assert not stream.admitted
+
+
+def test_a_call_that_fails_leaves_no_mark(checkpoint):
+    assert_not_let_through(query(Worker(clusters=()), checkpoint))
+
+
+def test_a_body_that_cannot_be_replaced_leaves_no_mark(worker, checkpoint):
+    query(worker, checkpoint)
+    assert_not_let_through(query(worker, checkpoint, set_bytes_fails=True))
+
+
+def test_a_clock_that_makes_no_sense_leaves_no_mark(worker, checkpoint):
+    query(worker, checkpoint)
+    worker.now_ms = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        query(worker, checkpoint)
+
+
+def test_a_defect_in_reading_is_a_refusal_that_says_so(worker, checkpoint):
+    # A table that a defect has damaged: the statement's spec is gone.
+    worker.internals[b"paths"][path("ExecuteSql")][b"spec"] = None
+    stream = query(worker, checkpoint)
+    assert stream.refusal == (PERMISSION_DENIED, b"filter-failed")
+    assert not stream.admitted
+    assert stream.log
+    assert checkpoint.asked == []

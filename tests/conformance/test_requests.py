@@ -1,0 +1,286 @@
+"""For every RPC: the filter's shape is what google.protobuf's message means, and what is sent on is that message with
+exactly the changes that are meant."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from google.cloud.spanner_v1 import types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes.checkpoint import ROLE, TAG, FakeCheckpoint
+from fakes.envoy import IDENTITY, Stream, Worker
+from fakes.spanner_oracle import (
+    CREATES,
+    DATABASE,
+    REQUESTS,
+    comparable,
+    expected_rewrite,
+    expected_shape,
+    framed,
+    message,
+    path,
+)
+from fakes.spanner_requests import random_request
+from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Statement, decode_shape
+
+INT64, STRING = types.TypeCode.INT64, types.TypeCode.STRING
+READ_WRITE = {"read_write": {"read_lock_mode": 2, "multiplexed_session_previous_transaction_id": b"\0before"}}
+READ_ONLY = {"read_only": {"exact_staleness": {"seconds": 10, "nanos": 5}, "return_read_timestamp": True}}
+FORGED = {
+    "priority": 1,
+    "request_tag": "mine",
+    "transaction_tag": "sg:somebody:else",
+    "client_context": {"secure_context": {"user": "admin"}},
+}
+ROUTING_HINT = {"operation_uid": 7, "database_id": 9, "key": b"k" * 300, "client_location": "here"}
+SQL = {
+    "sql": "SELECT Name FROM Customers WHERE CustomerId = @id AND Region IN UNNEST(@regions)",
+    "params": {"id": "1", "regions": ["north", "süd"]},
+    "param_types": {"id": {"code": INT64}, "regions": {"code": 8, "array_element_type": {"code": STRING}}},
+    "resume_token": b"\0\1\2",
+    "query_mode": 2,
+    "seqno": -1,
+    "query_options": {"optimizer_version": "7"},
+    "directed_read_options": {"include_replicas": {"replica_selections": [{"location": "eu", "type_": 1}]}},
+    "data_boost_enabled": True,
+    "last_statement": True,
+    "request_options": FORGED,
+    "routing_hint": ROUTING_HINT,
+}
+READ = {
+    "table": "Orders",
+    "index": "OrdersByCustomer",
+    "columns": ["OrderId", "Total", "Total"],
+    "key_set": {"keys": [["1"], ["2"]], "ranges": [{"start_closed": ["a"], "end_open": ["b"]}]},
+    "limit": 10,
+    "order_by": 1,
+    "lock_hint": 2,
+    "request_options": FORGED,
+    "routing_hint": ROUTING_HINT,
+}
+INSERT = {"insert": {"table": "Orders", "columns": ["OrderId", "Total"], "values": [["1", "2"], ["3", "4"]]}}
+MUTATIONS = [
+    INSERT,
+    {"update": {"table": "Orders", "columns": ["OrderId", "Status"], "values": [["1", "paid"]]}},
+    {"insert_or_update": {"table": "Carts", "columns": [], "values": []}},
+    {"replace": {"table": "Carts", "columns": ["CartId"], "values": [["1"]]}},
+    {"delete": {"table": "Orders", "key_set": {"all_": True}}},
+    INSERT,
+]
+DML = {"sql": "UPDATE Orders SET Status = @s WHERE TRUE", "params": {"s": "x"}, "param_types": {"s": {"code": STRING}}}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sql, everything set": ("ExecuteSql", {**SQL, "transaction": {"begin": READ_WRITE}}),
+    "sql, streaming, single use": ("ExecuteStreamingSql", {**SQL, "transaction": {"single_use": READ_ONLY}}),
+    "sql, in a transaction": ("ExecuteSql", {"sql": "SELECT 1", "transaction": {"id": b"\0\xfftx"}}),
+    "sql, nothing but the statement": ("ExecuteSql", {"sql": "SELECT 1"}),
+    "sql, empty options": ("ExecuteSql", {"sql": "SELECT 1", "request_options": {}}),
+    "sql, only a client context": ("ExecuteSql", {"sql": "S", "request_options": {"client_context": {}}}),
+    "sql, only a routing hint": ("ExecuteSql", {"sql": "S", "routing_hint": {}}),
+    "sql, long": ("ExecuteSql", {"sql": "SELECT '" + "ä\0:," * 50_000 + "'", "request_options": FORGED}),
+    "sql, not excluded from change streams": (
+        "ExecuteSql",
+        {"sql": "S", "transaction": {"begin": {"read_write": {}, "isolation_level": 2}}},
+    ),
+    "batch": (
+        "ExecuteBatchDml",
+        {
+            "statements": [DML, DML, {"sql": "DELETE FROM Orders WHERE FALSE"}],
+            "transaction": {"begin": READ_WRITE},
+            "seqno": 3,
+            "last_statements": True,
+            "request_options": FORGED,
+        },
+    ),
+    "read, by an index": ("Read", {**READ, "transaction": {"single_use": READ_ONLY}}),
+    "read, streaming, by key": ("StreamingRead", {"table": "Orders", "columns": ["OrderId"], "key_set": {"all_": True}}),
+    "begin": ("BeginTransaction", {"options": READ_WRITE, "request_options": FORGED, "routing_hint": ROUTING_HINT}),
+    "begin, with a mutation key": ("BeginTransaction", {"options": READ_WRITE, "mutation_key": INSERT}),
+    "commit, everything set": (
+        "Commit",
+        {
+            "transaction_id": b"\0tx",
+            "mutations": MUTATIONS,
+            "return_commit_stats": True,
+            "request_options": FORGED,
+            "max_commit_delay": {"nanos": 1_000_000},
+            "precommit_token": {"precommit_token": b"t", "seq_num": 4},
+            "routing_hint": ROUTING_HINT,
+        },
+    ),
+    "commit, single use": ("Commit", {"single_use_transaction": READ_WRITE, "mutations": [INSERT]}),
+    "commit, no mutation": ("Commit", {"transaction_id": b"tx"}),
+    "rollback": ("Rollback", {"transaction_id": b"tx"}),
+    "session": ("CreateSession", {}),
+    "session, role and all": (
+        "CreateSession",
+        {"session": {"labels": {"a": "b", "c": "d"}, "creator_role": "admin", "multiplexed": True, "name": "n"}},
+    ),
+    "sessions": ("BatchCreateSessions", {"session_template": {"creator_role": "admin"}, "session_count": 25}),
+    "sessions, no template": ("BatchCreateSessions", {"session_count": 1}),
+    "session, looked at": ("GetSession", {}),
+    "session, ended": ("DeleteSession", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def worker() -> Worker:
+    return Worker()
+
+
+def sent(worker: Worker, method: str, request: Any) -> tuple[Stream, bytes]:
+    """The stream, and the shape that the filter asked about."""
+    # A new epoch each time: nothing is remembered.
+    worker.now_ms += 1000
+    checkpoint = FakeCheckpoint(epoch=b"e%d" % worker.now_ms)
+    stream = worker.send(path(method), framed(request.SerializeToString()), checkpoint)
+    assert stream.admitted, (stream.metadata, stream.log)
+    [(identity, shape)] = checkpoint.asked
+    assert identity == IDENTITY
+    return stream, shape
+
+
+def received(stream: Stream, request: Any) -> Any:
+    """What Spanner parses."""
+    body = stream.body
+    assert body[0] == 0
+    assert int.from_bytes(body[1:5], "big") == len(body) - 5
+    return type(request).FromString(body[5:])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_request_has_the_shape_that_its_message_means(worker, case):
+    method, fields = CASES[case]
+    request = message(method, **fields)
+    _, shape = sent(worker, method, request)
+    assert comparable(decode_shape(shape)) == comparable(expected_shape(method, request))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_request_is_sent_on_as_it_was_but_for_the_changes_meant(worker, case):
+    method, fields = CASES[case]
+    request = message(method, **fields)
+    stream, _ = sent(worker, method, request)
+    assert received(stream, request) == expected_rewrite(method, request, ROLE.decode(), TAG.decode())
+
+
+def test_every_method_has_a_case():
+    assert {method for method, _ in CASES.values()} == set(REQUESTS)
+
+
+@pytest.mark.parametrize("method", sorted(CREATES))
+def test_the_role_is_forced_whatever_the_client_asked(worker, method):
+    template = {"creator_role": "admin", "labels": {"a": "b"}}
+    request = message(method, **{CREATES[method]: template})
+    stream, _ = sent(worker, method, request)
+    session = getattr(received(stream, request), CREATES[method])
+    assert session.creator_role == ROLE.decode()
+    assert dict(session.labels) == {"a": "b"}
+
+
+@pytest.mark.parametrize("method", ["ExecuteSql", "ExecuteBatchDml", "Read", "BeginTransaction", "Commit"])
+def test_the_tag_is_forced_and_the_secure_context_is_gone(worker, method):
+    request = message(method, request_options=FORGED, **({"statements": [DML]} if method == "ExecuteBatchDml" else {}))
+    stream, _ = sent(worker, method, request)
+    options = received(stream, request).request_options
+    assert options.transaction_tag == TAG.decode()
+    assert not options.HasField("client_context")
+    assert (options.priority, options.request_tag) == (1, "mine")
+    assert b"admin" not in stream.body
+
+
+def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_unchanged(worker):
+    for method in ("Rollback", "GetSession", "DeleteSession"):
+        request = message(method)
+        stream, _ = sent(worker, method, request)
+        assert stream.body == framed(request.SerializeToString())
+
+
+def test_the_same_statement_twice_in_a_batch_is_one_statement(worker):
+    _, shape = sent(worker, "ExecuteBatchDml", message("ExecuteBatchDml", statements=[DML] * 50))
+    assert [statement.sql for statement in decode_shape(shape).statements] == [DML["sql"]]
+
+
+def test_number_and_order_of_mutations_do_not_matter(worker):
+    _, one = sent(worker, "Commit", message("Commit", mutations=MUTATIONS))
+    _, two = sent(worker, "Commit", message("Commit", mutations=[*reversed(MUTATIONS), *MUTATIONS]))
+    assert one == two
+    assert len(decode_shape(one).mutations) == 5
+
+
+def test_values_and_keys_are_no_part_of_a_shape(worker):
+    for fields in ({"values": [["1", "2"]]}, {"values": [["7", "8"]] * 9}):
+        mutation = {"insert": {"table": "Orders", "columns": ["OrderId", "Total"], **fields}}
+        _, shape = sent(worker, "Commit", message("Commit", mutations=[mutation]))
+        expected = MutationShape(MutationKind.INSERT, "Orders", ("OrderId", "Total"))
+        assert decode_shape(shape).mutations == (expected,)
+
+
+def test_no_text_passes_for_two(worker):
+    shapes = set()
+    for table, columns in (("T", ["a", "b"]), ("T", ["a,1:b"]), ("T,1:a", ["b"]), ("T", ["a", "", "b"]), ("T", ["ab"])):
+        _, shape = sent(worker, "Read", message("Read", table=table, columns=columns))
+        assert decode_shape(shape).read == ReadShape(table, "", tuple(columns))
+        shapes.add(shape)
+    assert len(shapes) == 5
+
+
+def test_a_statement_with_a_nul_in_it_is_read_to_its_end(worker):
+    sql = "SELECT '\0' FROM Orders"
+    _, shape = sent(worker, "ExecuteSql", message("ExecuteSql", sql=sql))
+    assert decode_shape(shape).statements == (Statement(sql, {}),)
+
+
+@pytest.mark.parametrize("claimed", [f"{DATABASE}x", "", "projects/other/instances/i/databases/d"])
+def test_the_resource_prefix_is_that_of_the_body(worker, claimed):
+    worker.now_ms += 1000
+    body = framed(message("ExecuteSql", sql="S").SerializeToString())
+    headers = {b"google-cloud-resource-prefix": claimed.encode()}
+    stream = worker.send(path("ExecuteSql"), body, FakeCheckpoint(), headers=headers)
+    assert stream.admitted
+    assert stream.headers[b"google-cloud-resource-prefix"] == DATABASE.encode()
+
+
+@pytest.mark.parametrize("content_type", [b"application/grpc", b"application/grpc+proto"])
+def test_the_content_types_of_grpc_with_protobuf_are_taken(worker, content_type):
+    body = framed(message("GetSession").SerializeToString())
+    stream = worker.send(path("GetSession"), body, FakeCheckpoint(), headers={b"content-type": content_type})
+    assert stream.admitted
+
+
+def test_the_answer_to_a_commit_is_asked_for_uncompressed(worker):
+    for method, left in (("Commit", False), ("ExecuteSql", True)):
+        headers = {b"grpc-accept-encoding": b"identity,gzip"}
+        body = framed(message(method).SerializeToString())
+        stream = worker.send(path(method), body, FakeCheckpoint(), headers=headers)
+        assert stream.admitted
+        assert (b"grpc-accept-encoding" in stream.headers) is left
+
+
+@pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 70_000])
+def test_lengths_are_right_on_both_sides_of_a_varints_steps(worker, size):
+    options = {"request_tag": "t" * size, "client_context": {"secure_context": {"u": "x" * size}}}
+    request = message("ExecuteSql", sql="s" * size, request_options=options)
+    stream, _ = sent(worker, "ExecuteSql", request)
+    assert received(stream, request) == expected_rewrite("ExecuteSql", request, ROLE.decode(), TAG.decode())
+
+
+@given(st.sampled_from(sorted(REQUESTS)), st.integers(0, 2**64 - 1))
+@settings(max_examples=400, deadline=None)
+def test_any_valid_request_is_read_and_sent_on_as_google_protobuf_reads_it(worker, method, seed):
+    request = random_request(method, Random(seed))
+    stream, shape = sent(worker, method, request)
+    assert comparable(decode_shape(shape)) == comparable(expected_shape(method, request))
+    assert received(stream, request) == expected_rewrite(method, request, ROLE.decode(), TAG.decode())
+
+
+@given(st.text(), st.lists(st.text(), max_size=5), st.sampled_from(["insert", "update", "replace"]))
+@settings(max_examples=100, deadline=None)
+def test_any_names_arrive_as_they_are(worker, table, columns, kind):
+    request = message("Commit", mutations=[{kind: {"table": table, "columns": columns}}])
+    _, shape = sent(worker, "Commit", request)
+    assert decode_shape(shape).mutations == (MutationShape(MutationKind(kind), table, tuple(columns)),)

@@ -1,0 +1,394 @@
+"""Promise: what cannot be allowed with certainty is refused with a clear gRPC status, and no byte reaches Spanner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from google.cloud.spanner_v1 import types
+
+from e2e.harness import (
+    CHECKOUT,
+    DATABASE,
+    LAB,
+    MIB,
+    SERVICE,
+    TRUST_DOMAIN,
+    Gateway,
+    Refused,
+    Site,
+    encode,
+    eventually,
+    refused,
+    site,
+)
+from fakes.clock import FakeClock
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.svid_client import Svid, sign_here
+from spangate.app.up import filter_file
+from spangate.authority.ca import Authority
+from spangate.model.identity import SpiffeId
+
+pytestmark = pytest.mark.e2e
+
+DENIED, UNAVAILABLE = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE
+SESSION = f"{DATABASE}/sessions/s"
+SELECT = types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders")
+# What an unmarked request is told by the guard itself.
+NOT_VETTED = "could not vet"
+
+
+@pytest.fixture(scope="module")
+def gateway(own_site: Site) -> Gateway:
+    """One through which nothing is ever let: its Spanner must never see a byte."""
+    return own_site.start_gateway()
+
+
+@pytest.fixture(autouse=True)
+def untouched(own_site: Site) -> Iterator[None]:
+    before = own_site.spanner.reached
+    yield
+    assert own_site.spanner.reached == before, "something reached Spanner"
+
+
+def identity(word: str) -> SpiffeId:
+    """One of this test's own, so that its audit line is its own."""
+    return SpiffeId.workload(TRUST_DOMAIN, "shop", word)
+
+
+def foreign(trust_domain: str, who: SpiffeId) -> Svid:
+    """An SVID of another authority."""
+    clock = FakeClock()
+    clock.set(_now())
+    authority = Authority.create(trust_domain, clock, SystemKeys())
+    return sign_here(authority, SystemKeys(), who)
+
+
+def _now():
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
+
+
+# Certificates
+
+
+def test_without_a_certificate_nobody_gets_in_and_is_told_how_to(own_site: Site, gateway: Gateway) -> None:
+    audit = own_site.audit()
+    with gateway.client(None) as client:
+        answer = client.refusal("ExecuteSql", SELECT)
+    assert answer.code is DENIED
+    assert "no client certificate" in answer.details
+    assert "spangate run --as" in answer.details
+    (line,) = audit.wait(1)
+    assert (line["reason"], line["decision"], line["identity"]) == ("no-certificate", "refuse", None)
+
+
+@pytest.mark.parametrize("case", ["another authority", "another trust domain", "another domain's authority", "expired"])
+def test_a_certificate_that_is_not_ours_now_is_refused(own_site: Site, gateway: Gateway, case: str) -> None:
+    who = SpiffeId.workload(TRUST_DOMAIN, "shop", "checkout")
+    elsewhere = SpiffeId.workload("other.example", "shop", "checkout")
+    match case:
+        case "another authority":
+            svid = foreign(TRUST_DOMAIN, who)
+        case "another domain's authority":
+            who, svid = elsewhere, foreign("other.example", elsewhere)
+        case "another trust domain":
+            # Signed by our own key, for a name that our authority would never sign.
+            who, svid = elsewhere, _signed_by_us_for(own_site, elsewhere)
+        case _:
+            now = own_site.clock.now()
+            own_site.clock.set(now - timedelta(hours=3))
+            svid = own_site.svid(who)
+            own_site.clock.set(now)
+            assert svid.not_after < _now()
+    audit = own_site.audit()
+    with gateway.client(svid) as client:
+        answer = client.refusal("ExecuteSql", SELECT)
+    assert answer.code is DENIED
+    assert f"the client certificate of {who} is not accepted" in answer.details
+    (line,) = audit.wait(1)
+    assert (line["reason"], line["decision"]) == ("untrusted-certificate", "refuse")
+    assert (line["identity"], line["claimed_identity"]) == (None, str(who))
+
+
+def _signed_by_us_for(own_site: Site, who: SpiffeId) -> Svid:
+    """Our intermediate's key under the name of another domain: what Envoy must notice by the name alone."""
+    inner = own_site.authority
+    twin = Authority(
+        trust_domain=who.trust_domain,
+        root=inner._root,
+        intermediate=inner._intermediate,
+        intermediate_key=inner._intermediate_key,
+        clock=own_site.clock,
+        keys=SystemKeys(),
+        record=lambda _: None,
+        svid_lifetime=timedelta(minutes=10),
+    )
+    return sign_here(twin, SystemKeys(), who)
+
+
+def test_without_tls_nobody_is_answered(gateway: Gateway) -> None:
+    from e2e.harness import Client
+
+    with Client(gateway.address, None) as client:
+        assert client.refusal("ExecuteSql", SELECT, 5).code is UNAVAILABLE
+
+
+# RPCs
+
+ALLOWED_RPCS = {
+    "ExecuteSql",
+    "ExecuteStreamingSql",
+    "ExecuteBatchDml",
+    "Read",
+    "StreamingRead",
+    "Commit",
+    "BeginTransaction",
+    "Rollback",
+    "CreateSession",
+    "BatchCreateSessions",
+    "GetSession",
+    "DeleteSession",
+}
+
+
+def test_every_other_rpc_of_spanner_and_of_its_admin_apis_is_refused(own_site: Site, gateway: Gateway) -> None:
+    from google.cloud.spanner_v1.types import spanner as messages
+
+    # The service's RPCs, from the published descriptor.
+    service = messages.ExecuteSqlRequest.pb(messages.ExecuteSqlRequest()).DESCRIPTOR.file.services_by_name["Spanner"]
+    others = [SERVICE + name for name in service.methods_by_name if name not in ALLOWED_RPCS]
+    assert len(service.methods_by_name) - len(others) == len(ALLOWED_RPCS)
+    assert {SERVICE + "PartitionQuery", SERVICE + "BatchWrite", SERVICE + "ListSessions"} <= set(others)
+    admin = "/google.spanner.admin."
+    others += [
+        admin + "database.v1.DatabaseAdmin/UpdateDatabaseDdl",
+        admin + "database.v1.DatabaseAdmin/DropDatabase",
+        admin + "instance.v1.InstanceAdmin/DeleteInstance",
+        "/google.longrunning.Operations/GetOperation",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/nobody.knows/This",
+        SERVICE + "executesql",
+        SERVICE + "ExecuteSql/",
+        SERVICE + "ExecuteSql?x",
+        "//google.spanner.v1.Spanner/ExecuteSql",
+    ]
+    who = identity("rpcs")
+    audit = own_site.audit()
+    with gateway.client(who) as client:
+        for path in others:
+            answer = client.raw(path, encode(SELECT))
+            assert isinstance(answer, Refused), path
+            assert answer.code is DENIED, path
+            assert f"{path} is not supported by this version of Spangate" in answer.details
+    lines = audit.wait(len(others), who)
+    assert {(line["reason"], line["decision"]) for line in lines} == {("unsupported-rpc", "refuse")}
+    assert [line["rpc"] for line in lines] == [path.removeprefix(SERVICE) for path in others]
+
+
+# Messages
+
+FOREIGN_FIELD = encode(SELECT) + b"\xfa\x7f\x00"  # field 2047
+SECOND_SQL = encode(SELECT) + b"\x1a\x08SELECT 1"
+
+MALFORMED = {
+    "noise": b"\xff\xff\xff\xff\xff\xff",
+    "text": b"SELECT 1",
+    "broken off": encode(SELECT)[:-3],
+    "empty": b"",
+    "an unknown field": FOREIGN_FIELD,
+    "a second statement": SECOND_SQL,
+    "a session of nobody": encode(types.ExecuteSqlRequest(session="x", sql="SELECT 1")),
+    "an overlong tag": b"\x8a\x80\x80\x80\x00" + encode(SELECT),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_body_that_cannot_be_read_with_certainty_is_refused(own_site: Site, gateway: Gateway, case: str) -> None:
+    who = identity("malformed")
+    audit = own_site.audit()
+    with gateway.client(who) as client:
+        answer = client.refusal("ExecuteSql", MALFORMED[case])
+    assert answer.code is DENIED
+    assert answer.details.startswith("spangate: ")
+    (line,) = audit.wait(1, who)
+    assert (line["reason"], line["decision"], line["identity"]) == ("malformed-request", "refuse", str(who))
+    assert line["detail"] == answer.details
+
+
+def test_a_compressed_message_is_refused(own_site: Site, gateway: Gateway) -> None:
+    who = identity("gzip")
+    audit = own_site.audit()
+    # Compressing must pay, or the client library leaves it.
+    long = types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders" + " " * 4096)
+    with gateway.client(who) as client:
+        answer = client.refusal("ExecuteSql", long, compression=grpc.Compression.Gzip)
+    assert answer.code is DENIED
+    assert "compressed" in answer.details
+    assert audit.wait(1, who)[0]["reason"] == "compressed-message"
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_request_of_none_or_several_messages_is_refused(own_site: Site, gateway: Gateway, count: int) -> None:
+    who = identity(f"messages{count}")
+    audit = own_site.audit()
+    with gateway.client(who) as client, pytest.raises(grpc.RpcError) as caught:
+        client.channel.stream_unary(SERVICE + "ExecuteSql")(iter([encode(SELECT)] * count), timeout=20)
+    answer = refused(caught.value)
+    assert answer.code is DENIED
+    assert "message" in answer.details
+    assert audit.wait(1, who)[0]["reason"] == "malformed-request"
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        (types.ExecuteSqlRequest(session=SESSION, sql="SELECT 1", partition_token=b"p"), "partition token"),
+        (
+            types.BeginTransactionRequest(session=SESSION, options={"partitioned_dml": {}}),
+            "partitioned DML",
+        ),
+    ],
+)
+def test_a_feature_that_is_not_decided_on_is_refused_by_name(
+    own_site: Site, gateway: Gateway, message: object, word: str
+) -> None:
+    who = identity("features")
+    audit = own_site.audit()
+    with gateway.client(who) as client:
+        answer = client.refusal(type(message).__name__.removesuffix("Request"), message)
+    assert answer.code is DENIED
+    assert word in answer.details
+    assert audit.wait(1, who)[0]["reason"] == "unsupported-feature"
+
+
+def test_a_policy_denial_names_identity_access_version_id_and_command(own_site: Site, gateway: Gateway) -> None:
+    who = identity("nobody")
+    audit = own_site.audit()
+    cases = [
+        (CHECKOUT, "SELECT Email FROM Customers", DATABASE, "missing-grant", "Customers(Email)"),
+        (who, "SELECT OrderId FROM Orders", DATABASE, "unknown-identity", str(who)),
+        (CHECKOUT, "SELECT 1", LAB, "unknown-database", "lab"),
+        (CHECKOUT, "SELECT FROM WHERE", DATABASE, "unreadable-statement", ""),
+    ]
+    for count, (shows, sql, database, reason, word) in enumerate(cases, start=1):
+        with gateway.client(shows) as client:
+            request = types.ExecuteSqlRequest(session=f"{database}/sessions/s", sql=sql)
+            answer = client.refusal("ExecuteSql", request)
+        line = audit.wait(count)[-1]
+        assert answer.code is DENIED
+        assert (line["reason"], line["decision"], line["identity"]) == (reason, "deny", str(shows))
+        assert word in answer.details
+        assert line["policy"] in answer.details
+        assert f"spangate explain {line['decision_id']}" in answer.details
+
+
+# The filter itself
+
+PROVOKED = {
+    "at the very start": ("function envoy_on_request(handle)\n", "{0}  error('provoked')\n"),
+    "a nil index at the start": ("function envoy_on_request(handle)\n", "{0}  local no; no.thing = 1\n"),
+    "after the body": ("  local buffer = handle:body()\n", "{0}  error('provoked')\n"),
+    "where it is caught": ("  entries = 0\n  local out = scan(body, 6, message_end", "  error('provoked')\n{0}"),
+    "after asking for the epoch": ("  return clock(handle)\nend", "  error('provoked')\nend"),
+    "after the checkpoint's answer": ("  if not decision then\n    return answer(", "  error('provoked')\n{0}"),
+    "after the decision to allow": ("  if rewritten then handle:body()", "  local no; no.thing = 1\n{0}"),
+    "just before the mark": ('  metadata:set(METADATA, "allow", decision.id)\n', "  error('provoked')\n{0}"),
+    "a dead handle": ('  local metadata = handle:streamInfo():dynamicMetadata()\n  if rpc.receipt', "  buffer:length()\n{0}"),
+    "endless recursion": ("  local now = refresh(handle)\n", "  local function r() return 1 + r() end r()\n{0}"),
+    "the answer to a refusal": ("local function answer(handle, status", "local function answer(handle, gone, status"),
+}
+
+
+@pytest.mark.parametrize("place", PROVOKED)
+def test_an_error_in_the_filter_never_lets_a_request_through(own_site: Site, tmp_path: Path, place: str) -> None:
+    anchor, replacement = PROVOKED[place]
+    text = filter_file().read_text()
+    assert text.count(anchor) == 1, "the filter has changed; choose another place"
+    program = tmp_path / "broken.lua"
+    program.write_text(text.replace(anchor, replacement.replace("{0}", anchor)))
+    audit = own_site.audit()
+    gateway = own_site.start_gateway(program)
+    # Something the policy allows: only the error stands in its way. And a refusal, for the last place.
+    message = SELECT if place != "the answer to a refusal" else b"\xff"
+    with gateway.client(CHECKOUT) as client:
+        answers = [client.refusal("ExecuteSql", message) for _ in range(3)]
+    gateway.envoy.stop()
+    for answer in answers:
+        assert answer.code is DENIED
+        assert NOT_VETTED in answer.details or "failed on this request" in answer.details
+    lines = audit.wait(3)
+    assert {(line["reason"], line["decision"]) for line in lines} == {("filter-failed", "error")}
+    assert "provoked" in _log(own_site) or "lua" in _log(own_site)
+
+
+def _log(own_site: Site) -> str:
+    return (own_site.folder / f"gateway{own_site.gateways}.log").read_text()
+
+
+# The checkpoint
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_the_checkpoint_known_shapes_live_for_the_grace_and_nothing_new_is_decided(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with site(tmp_path) as own:
+        gateway = own.start_gateway()
+        assert own.checkpoint is not None
+        audit = own.audit()
+        fresh = types.ExecuteSqlRequest(session=SESSION, sql="SELECT Status FROM Orders")
+        with gateway.client(CHECKOUT) as client:
+            assert not isinstance(client.call("ExecuteSql", SELECT), Refused)
+            os.kill(own.checkpoint.pid, number)
+            stopped = time.monotonic()
+            known = client.channel.unary_unary(SERVICE + "ExecuteSql").future(encode(SELECT), timeout=30)
+            # Whoever pays for the epoch check waits for it; the others do not.
+            assert not isinstance(client.call("ExecuteSql", SELECT, 2), Refused)
+            assert time.monotonic() - stopped < 4
+            answer = client.refusal("ExecuteSql", fresh)
+            waited = time.monotonic() - stopped
+            assert answer.code is UNAVAILABLE
+            assert "the checkpoint does not answer" in answer.details
+            # Two questions at most, of CHECKPOINT_TIMEOUT_MS each.
+            assert waited < (5 if number is signal.SIGKILL else 13)
+            known.exception()
+
+            def known_is_refused() -> Refused | None:
+                answer = client.call("ExecuteSql", SELECT)
+                return answer if isinstance(answer, Refused) else None
+
+            refusal = eventually(known_is_refused, "the grace ends", 20)
+            assert refusal.code is UNAVAILABLE
+            assert len({rpc for rpc, _ in own.spanner.calls}) == 1
+            bodies = [body for _, body in own.spanner.calls]
+            assert all(b"SELECT Status" not in body for body in bodies)
+            line = eventually(
+                lambda: next((x for x in audit.lines(CHECKOUT) if x["reason"] == "checkpoint-unavailable"), None),
+                "an audit line says so",
+            )
+            assert (line["decision"], line["grpc_status"]) == ("error", "UNAVAILABLE")
+
+            if number is signal.SIGSTOP:
+                os.kill(own.checkpoint.pid, signal.SIGCONT)
+            else:
+                own.start_checkpoint()
+            eventually(lambda: not isinstance(client.call("ExecuteSql", fresh), Refused), "it decides again", 20)
+
+
+def test_the_same_gateway_lets_an_allowed_request_through(tmp_path: Path) -> None:
+    """Without this, all of the above could be passed by a gateway that is simply down."""
+    with site(tmp_path) as own:
+        gateway = own.start_gateway()
+        with gateway.client(CHECKOUT) as client:
+            assert client.call("ExecuteSql", SELECT) == b""
+        assert [rpc for rpc, _ in own.spanner.calls] == ["ExecuteSql"]
+        assert own.spanner.connections == 1
+        assert 0 < own.spanner.bytes < MIB

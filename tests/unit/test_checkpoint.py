@@ -1,0 +1,170 @@
+"""The decision service: identify, decide, record, in that order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fakes.http import exchange_headers
+from fakes.shop import policy
+from spangate.adapters.checkpoint_door import checkpoint_app
+from spangate.adapters.unix_server import UnixServer
+from spangate.checkpoint.service import Checkpoint, judge, transaction_tag
+from spangate.errors import TryAgain
+from spangate.model.access import Access, Operation
+from spangate.model.decision import Decision, Reason
+from spangate.model.identity import SpiffeId
+from spangate.model.schema import Schema
+from spangate.model.sqltype import SqlType
+from spangate.rpc.shape import netstring
+from spangate.sql.googlesql import UnreadableStatement
+
+POLICY = policy()
+DATABASE = str(POLICY.databases["shop"].path)
+CHECKOUT = str(POLICY.identities["checkout"])
+STRANGER = "spiffe://shop.example/ns/shop/sa/intruder"
+READ_NAMES = (Access(Operation.READ, "Customers", ("CustomerId", "Name")),)
+
+
+class FakeStatements:
+    """Answers from a table; a statement that is not in it is unreadable. Remembers what it was asked."""
+
+    def __init__(self, known: Mapping[str, tuple[Access, ...]] | None = None) -> None:
+        self.known = known or {"SELECT Name FROM Customers": READ_NAMES}
+        self.asked: list[str] = []
+
+    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+        self.asked.append(sql)
+        if sql == "BUSY":
+            raise TryAgain("too much to do")
+        if sql not in self.known:
+            raise UnreadableStatement("Syntax error")
+        return self.known[sql]
+
+
+def shape(method: str, *parts: str, database: str = DATABASE) -> bytes:
+    return b"".join(netstring(part.encode()) for part in (method, database, *parts))
+
+
+def sql(text: str, method: str = "ExecuteSql") -> bytes:
+    return shape(method, text, "")
+
+
+def mutation(*parts: str) -> str:
+    return b"".join(netstring(part.encode()) for part in parts).decode()
+
+
+def reason_of(identity: str, encoded: bytes) -> Reason:
+    return judge(POLICY, FakeStatements(), identity, encoded).reason
+
+
+def test_a_granted_statement_is_allowed() -> None:
+    decision = judge(POLICY, FakeStatements(), CHECKOUT, sql("SELECT Name FROM Customers"))
+    assert decision.allowed
+    assert decision.accesses == READ_NAMES
+    assert decision.name == "checkout"
+
+
+@pytest.mark.parametrize(
+    ("identity", "encoded", "reason"),
+    [
+        (STRANGER, sql("SELECT Name FROM Customers"), Reason.UNKNOWN_IDENTITY),
+        (STRANGER, shape("CreateSession"), Reason.UNKNOWN_IDENTITY),
+        (CHECKOUT, sql("nonsense"), Reason.UNREADABLE_STATEMENT),
+        (CHECKOUT, shape("Read", "Custmers", "", "Name"), Reason.UNKNOWN_TABLE),
+        (CHECKOUT, shape("Read", "Customers", "", "Nmae"), Reason.UNKNOWN_TABLE),
+        (CHECKOUT, shape("Read", "Customers", "", "Email"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("Commit", mutation("delete", "Customers")), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("CreateSession", database="projects/p/instances/i/databases/d"), Reason.UNKNOWN_DATABASE),
+        (CHECKOUT, b"7:Unknown,", Reason.MALFORMED_REQUEST),
+        (CHECKOUT, shape("PartitionQuery"), Reason.MALFORMED_REQUEST),
+        (CHECKOUT, b"", Reason.MALFORMED_REQUEST),
+        ("not a SPIFFE ID", shape("CreateSession"), Reason.UNTRUSTED_CERTIFICATE),
+        ("spiffe://shop.example/ns/../sa/checkout", shape("CreateSession"), Reason.UNTRUSTED_CERTIFICATE),
+        (CHECKOUT, shape("CreateSession"), Reason.GRANTED),
+        (CHECKOUT, shape("Commit"), Reason.GRANTED),
+        (CHECKOUT, shape("Read", "Customers", "", "Name"), Reason.GRANTED),
+        (CHECKOUT, shape("Commit", mutation("update", "Orders", "OrderId", "Status")), Reason.GRANTED),
+    ],
+)
+def test_every_request_has_its_reason(identity: str, encoded: bytes, reason: Reason) -> None:
+    assert reason_of(identity, encoded) is reason
+
+
+def test_one_unreadable_statement_denies_a_whole_batch() -> None:
+    batch = shape("ExecuteBatchDml", "SELECT Name FROM Customers", "", "nonsense", "")
+    assert reason_of(CHECKOUT, batch) is Reason.UNREADABLE_STATEMENT
+
+
+def test_a_stranger_costs_no_analysis() -> None:
+    statements = FakeStatements()
+    judge(POLICY, statements, STRANGER, sql("SELECT Name FROM Customers"))
+    assert statements.asked == []
+
+
+def test_an_allow_brings_role_and_tag_within_spanners_limit() -> None:
+    recorded: list[Decision] = []
+    answer = Checkpoint(POLICY, FakeStatements(), recorded.append).answer(CHECKOUT, shape("CreateSession"))
+    assert answer.role == "sg_checkout"
+    assert answer.tag == transaction_tag(SpiffeId.parse(CHECKOUT), POLICY.version)
+    assert len(answer.tag) <= 50
+    assert answer.tag.startswith("sg:")
+    assert recorded == [answer.decision]
+
+
+Ask = Callable[..., tuple[int, dict[str, str], str]]
+
+
+@contextmanager
+def door(record: Callable[[Decision], None]) -> Iterator[Ask]:
+    """The door on a real socket; ask it with a method, a target, a body and an identity."""
+    with tempfile.TemporaryDirectory(prefix="sg-") as directory:
+        path = Path(directory) / "checkpoint.sock"
+
+        def ask(target: str, body: bytes | None = None, identity: str | None = None) -> tuple[int, dict[str, str], str]:
+            headers = {} if identity is None else {"x-spangate-identity": identity}
+            method = "GET" if body is None else "POST"
+            status, answer, content = exchange_headers(path, method, target, body, headers)
+            return status, answer, content.decode()
+
+        with UnixServer(checkpoint_app(Checkpoint(POLICY, FakeStatements(), record)), path):
+            yield ask
+
+
+def test_a_decision_that_cannot_be_recorded_is_not_given() -> None:
+    def full(_: Decision) -> None:
+        raise OSError("no space left on device")
+
+    with door(full) as ask:
+        status, headers, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+    assert status == 500
+    assert "x-spangate-decision" not in headers
+
+
+def test_the_door_answers_in_headers() -> None:
+    with door(lambda _: None) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+        _, denied, message = ask("/decide", shape("CreateSession"), STRANGER)
+        _, epoch, _ = ask("/epoch")
+    assert allowed["x-spangate-decision"] == "allow"
+    assert allowed["x-spangate-epoch"] == epoch["x-spangate-epoch"] == POLICY.version
+    assert denied["x-spangate-decision"] == "deny"
+    assert denied["x-spangate-reason"] == "unknown-identity"
+    assert "x-spangate-role" not in denied
+    assert denied["x-spangate-id"] in message
+
+
+def test_the_door_gives_no_decision_where_it_has_none() -> None:
+    with door(lambda _: None) as ask:
+        answers = [
+            ask("/decide", sql("BUSY"), CHECKOUT),
+            ask("/decide", shape("CreateSession")),
+            ask("/other"),
+            ask("/decide"),
+        ]
+    assert [status for status, _, _ in answers] == [503, 400, 404, 405]
+    assert not any(name.startswith("x-spangate") for _, headers, _ in answers for name in headers)
