@@ -66,7 +66,9 @@ class Bench:
         outcome = load.run(self.h2load, way.port, self.path, self.body, what, self.folder / "h2load.log")
         reached = self._answered() - before
         if reached != what.requests:
-            raise BenchError(f"{way.name}: only {reached} of {what.requests} requests reached the backend")
+            raise BenchError(
+                f"{way.name}: {reached} of {what.requests} requests reached the backend; the others were refused"
+            )
         return outcome
 
     def _answered(self) -> int:
@@ -98,7 +100,7 @@ def row(way: Way) -> Row:
     return Row(
         name=way.name,
         requests_per_second=round(statistics.median(way.per_second)),
-        gateway_cpu_us=round(statistics.mean(way.cpu_us), 1) if way.cpu_us else None,
+        gateway_cpu_us=round(statistics.median(way.cpu_us), 1) if way.cpu_us else None,
         p50_ms=round(statistics.median(way.p50_us) / 1000, 3),
         p99_ms=round(statistics.median(way.p99_us) / 1000, 3),
     )
@@ -122,7 +124,7 @@ def added(way: Way, over: Way) -> Added:
 
     return Added(
         cpu_us=round(difference(way.cpu_us, over.cpu_us), 1),
-        cpu_ratio=round(statistics.mean(over.cpu_us) / statistics.mean(way.cpu_us), 2),
+        cpu_ratio=round(statistics.median(over.cpu_us) / statistics.median(way.cpu_us), 2),
         p50_ms=round(difference(way.p50_us, over.p50_us) / 1000, 3),
         p99_ms=round(difference(way.p99_us, over.p99_us) / 1000, 3),
     )

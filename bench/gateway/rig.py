@@ -56,8 +56,9 @@ def rig(folder: Path, intent: Path) -> Iterator[Rig]:
         admin = folder / "backend.admin"
         _, backend = processes.envoy("backend", envoys.backend(str(admin)), admin, envoys.BACKEND_LISTENER)
         checkpoint = folder / "checkpoint.sock"
-        command = [sys.executable, "-m", "bench.gateway.checkpoint", str(intent), str(folder / "decisions.jsonl")]
-        processes.start("checkpoint", [*command, str(checkpoint)], lambda: _listens(checkpoint))
+        command = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent)]
+        command += ["--socket", str(checkpoint), "--decisions", str(folder / "decisions.jsonl")]
+        processes.start("checkpoint", command, lambda: _listens(checkpoint))
         ways = [Way("direct", backend, None)]
         for name, config in _gateways(folder, backend, doors[GATEWAY], checkpoint).items():
             ways.append(_way(processes, name, config, f"way{len(ways)}", doors[CHECKOUT]))

@@ -20,8 +20,8 @@ class Limits:
     commit_bytes_max: int = 100 * MIB
     # "Length of a query statement: 1 million characters".
     statement_characters_max: int = 1_000_000
-    # "Mutations per commit: 80,000" counts columns of rows; each can cost a mutation, a column name and a row of values.
-    # Column names, parameters and statements of other requests are far fewer.
+    # "Mutations per commit: 80,000" counts columns of rows; each can cost a mutation, a column name and a row of
+    # values. Column names, parameters and statements of other requests are far fewer.
     entries_max: int = 250_000
 
 

@@ -113,7 +113,8 @@ MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "an unknown number": ("ExecuteSql", SQL + number(12), MALFORMED),
     "field zero": ("ExecuteSql", SQL + b"\x02\x00", MALFORMED),
     "the largest field": ("ExecuteSql", SQL + field(2**29 - 1, b""), MALFORMED),
-    "a tag of more than 32 bits": ("ExecuteSql", SQL + varint((2**29 + 3) * 8 + 2) + b"\x01x", MALFORMED),
+    # Cut to 32 bits, it would be field 3.
+    "a tag of more than 32 bits": ("ExecuteSql", SESSION_FIELD + varint((2**29 + 3) * 8 + 2) + b"\x01x", MALFORMED),
     "a tag of six bytes": ("ExecuteSql", SQL + b"\x9a\x80\x80\x80\x80\x00\x01x", MALFORMED),
     "a statement twice": ("ExecuteSql", SQL + field(3, b"DROP"), MALFORMED),
     "a session twice": ("ExecuteSql", SQL + SESSION_FIELD, MALFORMED),
@@ -162,7 +163,11 @@ MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "a session for a database": ("CreateSession", field(1, SESSION.encode()), MALFORMED),
     "a database and a slash": ("CreateSession", field(1, f"{DATABASE}/".encode()), MALFORMED),
     "a role twice": ("CreateSession", field(1, DATABASE.encode()) + field(2, field(5, b"a") * 2), MALFORMED),
-    "an unknown field of a session": ("CreateSession", field(1, DATABASE.encode()) + field(2, field(9, b"")), MALFORMED),
+    "an unknown field of a session": (
+        "CreateSession",
+        field(1, DATABASE.encode()) + field(2, field(9, b"")),
+        MALFORMED,
+    ),
     "a template twice": ("BatchCreateSessions", field(1, DATABASE.encode()) + field(2, b"") * 2, MALFORMED),
     "two selectors": ("ExecuteSql", SQL + field(2, field(1, b"") + field(2, b"tx")), MALFORMED),
     "a selector twice": ("ExecuteSql", SQL + field(2, field(2, b"tx") * 2), MALFORMED),

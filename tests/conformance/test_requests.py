@@ -97,7 +97,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "read, by an index": ("Read", {**READ, "transaction": {"single_use": READ_ONLY}}),
-    "read, streaming, by key": ("StreamingRead", {"table": "Orders", "columns": ["OrderId"], "key_set": {"all_": True}}),
+    "read, streaming, by key": (
+        "StreamingRead",
+        {"table": "Orders", "columns": ["OrderId"], "key_set": {"all_": True}},
+    ),
     "begin": ("BeginTransaction", {"options": READ_WRITE, "request_options": FORGED, "routing_hint": ROUTING_HINT}),
     "begin, with a mutation key": ("BeginTransaction", {"options": READ_WRITE, "mutation_key": INSERT}),
     "commit, everything set": (

@@ -11,23 +11,22 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 from google.cloud.spanner_v1 import types
 
-from fakes.clock import FakeClock
 from spangate.adapters.audit_files import AuditPaths, Collector
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process import Child
@@ -64,7 +63,7 @@ CREATE TABLE Things (
   Id INT64 NOT NULL,
   B BOOL, F FLOAT64, N NUMERIC, S STRING(MAX), Y BYTES(MAX), D DATE, T TIMESTAMP, J JSON,
   A ARRAY<INT64>, L ARRAY<STRING(MAX)>,
-  At TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+  Stamped TIMESTAMP OPTIONS (allow_commit_timestamp = true),
 ) PRIMARY KEY (Id);
 
 CREATE INDEX ThingsByS ON Things (S) STORING (B);
@@ -74,8 +73,7 @@ LAB_INTENT = (
     ("identities:\n", "identities:\n  tester:   {workload: lab/tester}\n"),
     (
         "access:\n",
-        "access:\n  tester:\n    lab:\n      read: [Things]\n      insert: [Things]\n      update: [Things]\n"
-        "      delete: [Things]\n",
+        "access:\n  tester: {lab: {read: [Things], insert: [Things], update: [Things], delete: [Things]}}\n",
     ),
 )
 
@@ -166,7 +164,7 @@ def spangate(*arguments: str, cwd: Path, seconds: float = 60.0, **env: str) -> s
 
 
 class Up:
-    """`spangate up` in a folder, as a user's terminal would start it. What it prints goes to files beside the folder."""
+    """`spangate up` in a folder, as a user's terminal would start it. What it prints goes to a file there."""
 
     def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
         self.folder = folder
@@ -386,10 +384,13 @@ class FakeSpanner:
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes]] = []
         self.answers: Callable[[str, bytes], Iterator[bytes]] = lambda _rpc, _body: iter([b""])
+        # How a call ends, where it is not well.
+        self.ends: Callable[[grpc.ServicerContext], None] = lambda _context: None
         self.connections = 0
         self.bytes = 0
         self._server = grpc.server(
-            _threads(16), options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+            ThreadPoolExecutor(16),
+            options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
         self._server.add_generic_rpc_handlers((_Anything(self),))
         self._port = self._server.add_insecure_port("127.0.0.1:0")
@@ -442,17 +443,12 @@ class _Anything(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         rpc = details.method.removeprefix(SERVICE)
 
-        def answer(body: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        def answer(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             self._spanner.calls.append((rpc, body))
+            self._spanner.ends(context)
             return self._spanner.answers(rpc, body)
 
         return grpc.unary_stream_rpc_method_handler(answer)
-
-
-def _threads(count: int) -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(count)
 
 
 @dataclass
@@ -463,7 +459,6 @@ class Site:
     sockets: Path
     spanner: FakeSpanner
     authority: Authority
-    clock: FakeClock
     paths: AuditPaths
     stack: ExitStack
     checkpoint: Child | None = None
@@ -541,14 +536,13 @@ def _kill(child: Child) -> None:
 
 @contextlib.contextmanager
 def site(folder: Path) -> Iterator[Site]:
-    """The shop's policy, an authority with a clock that can be set, and a Spanner that remembers."""
+    """The shop's policy, an authority, and a Spanner that remembers."""
     shop_folder(folder)
     with ExitStack() as stack:
         sockets = stack.enter_context(runtime_directory())
         spanner = FakeSpanner()
         stack.callback(spanner.stop)
-        clock = FakeClock(datetime.now(UTC))
-        authority = Authority.create(TRUST_DOMAIN, clock, SystemKeys())
+        authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
         source = SecretSource()
         source.replace(sign_here(authority, SystemKeys(), GATEWAY, ("localhost",)).secrets)
         stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="sds"))
@@ -558,27 +552,7 @@ def site(folder: Path) -> Iterator[Site]:
         collector = Collector(paths, problem=problems.append)
         collector.start()
         stack.callback(collector.stop)
-        found = Site(folder, sockets, spanner, authority, clock, paths, stack)
+        found = Site(folder, sockets, spanner, authority, paths, stack)
         found.start_checkpoint()
         yield found
     assert problems == []
-
-
-def tls_peer_names(address: str) -> Sequence[str]:
-    """The URI names of a server's certificate, unverified."""
-    host, _, port = address.rpartition(":")
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    from cryptography import x509
-
-    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as wrapped:
-        content = wrapped.getpeercert(binary_form=True)
-    assert content is not None
-    names = x509.load_der_x509_certificate(content).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    return names.value.get_values_for_type(x509.UniformResourceIdentifier)
-
-
-def environment_without(*names: str) -> Mapping[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in names}

@@ -40,9 +40,7 @@ class FakeCheckpoint:
             return Reply(
                 {**common, b"x-spangate-decision": b"allow", b"x-spangate-role": self.role, b"x-spangate-tag": self.tag}
             )
-        return Reply(
-            {**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message
-        )
+        return Reply({**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message)
 
     def goes_away(self) -> None:
         self.replies = {b"/epoch": AWAY, b"/decide": AWAY}

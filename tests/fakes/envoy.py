@@ -2,9 +2,9 @@
 
 What is kept of Envoy 1.39/1.40 (https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/lua_filter):
 - every object but the stream handle itself is dead after a yield: `object used outside of proper scope`;
-- body() yields until the body is there (nil if the request has none), httpCall() until it is answered, respond() for ever;
+- body() yields until the body is there (nil if there is none), httpCall() until it is answered, respond() for ever;
 - httpCall() needs :method, :path and :authority and a cluster that exists; it fails with a status, not with an error;
-- an error in the script is logged, and the request goes on: nothing here refuses, `Stream.admitted` is what the guard says.
+- an error in the script is logged and the request goes on: nothing here refuses, `Stream.admitted` is the guard's view.
 Bytes in, bytes out: Lua strings are bytes.
 """
 
@@ -61,7 +61,7 @@ local function buffer(stream, side)
   local methods = {}
   function methods.length() return #side.body end
   function methods.getBytes(index, length)
-    if index + length > #side.body then error("index/length must be >= 0 and (index + length) must be <= buffer size") end
+    if index + length > #side.body then error("index + length must be <= buffer size") end
     return side.body:sub(index + 1, index + length)
   end
   function methods.setBytes(bytes)
@@ -208,7 +208,7 @@ class Worker:
         body: bytes | None,
         *,
         headers: Mapping[bytes, bytes] | None = None,
-        tls: Tls | None = Tls(),  # noqa: B008 - frozen
+        tls: Tls | None = Tls(),
         set_bytes_fails: bool = False,
     ) -> Stream:
         """A request whose headers have arrived; the script has run up to its first yield."""

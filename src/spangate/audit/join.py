@@ -29,6 +29,8 @@ UNREADABLE_CHARACTERS_MAX = 200
 # Beginnings of Envoy's response code details for requests that the filter never marked
 # (https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/response_code_details).
 UNDECIDED: tuple[tuple[str, Reason], ...] = (
+    # compiler/gateway.py's doorkeeper, before the body of a Commit is collected.
+    ("rbac_access_denied_matched_policy[untrusted]", Reason.UNTRUSTED_CERTIFICATE),
     ("request_payload_too_large", Reason.REQUEST_TOO_LARGE),
     ("http2.header_list_size_too_large", Reason.REQUEST_TOO_LARGE),
     ("http2.too_many_headers", Reason.REQUEST_TOO_LARGE),

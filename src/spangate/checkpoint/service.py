@@ -94,7 +94,7 @@ def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: 
     try:
         spiffe_id = SpiffeId.parse(identity)
     except BadSpiffeId as error:
-        return _nobody(policy, identity, f"the certificate's URI name is no SPIFFE ID: {error}")
+        return _nobody(policy, identity, encoded_shape, f"the certificate's URI name is no SPIFFE ID: {error}")
     number = decision_id(policy.version, spiffe_id, encoded_shape)
     try:
         shape = decode_shape(encoded_shape)
@@ -126,12 +126,12 @@ def _accesses(shape: Shape, database: PolicyDatabase, statements: Statements) ->
     return tuple(found)
 
 
-def _nobody(policy: Policy, identity: str, detail: str) -> Decision:
+def _nobody(policy: Policy, identity: str, encoded_shape: bytes, detail: str) -> Decision:
     return Decision(
-        id="none",
+        id=decision_id(policy.version, identity, encoded_shape),
         allowed=False,
         reason=Reason.UNTRUSTED_CERTIFICATE,
-        identity=identity[:256],
+        identity=identity,
         name=None,
         rpc="unknown",
         database=None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from spangate.app.up import Installed
 
@@ -14,17 +13,17 @@ def render_installed(console: Console, installed: object) -> None:
         raise TypeError("not an installation")
     policy, running = installed.policy, installed.running
     pids = {child.name: child.pid for child in installed.children}
-    table = Table.grid(padding=(0, 3))
-    for _ in range(3):
-        table.add_column(no_wrap=True, overflow="ignore")
-    table.add_row("gateway", running.gateway, f"mutual TLS for {policy.trust_domain}, pid {pids['gateway']}")
     spanner_pid = pids.get("Spanner emulator")
-    table.add_row("Spanner", running.spanner, installed.emulator + (f", pid {spanner_pid}" if spanner_pid else ""))
-    table.add_row("checkpoint", "", f"policy {policy.version}, pid {pids['checkpoint']}")
-    table.add_row("authority", "", f"certificates of one hour, renewed by themselves, pid {running.pid}")
-    table.add_row("state", str(installed.state), "audit, decisions and logs")
+    rows = [
+        ("gateway", f"{running.gateway}, mutual TLS for {policy.trust_domain} (pid {pids['gateway']})"),
+        ("Spanner", f"{running.spanner}, {installed.emulator}" + (f" (pid {spanner_pid})" if spanner_pid else "")),
+        ("checkpoint", f"policy {policy.version} (pid {pids['checkpoint']})"),
+        ("authority", f"certificates of one hour, renewed by themselves (pid {running.pid})"),
+        ("state", f"{installed.state}: audit, decisions and logs"),
+    ]
     console.print(f"Spangate is up ({installed.seconds:.1f} s).", style="bold")
-    console.print(table, no_wrap=True, crop=False, overflow="ignore")
+    for name, text in rows:
+        console.print(f"  {name:<12}{text}")
     names = sorted(policy.identities)
     example = names[0] if names else "namespace/service-account"
     console.print(f"connect: spangate run --as {example} -- COMMAND    (identities: {', '.join(names) or 'none yet'})")

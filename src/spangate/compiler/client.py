@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spangate.compiler.envoy_parts import (
+    ALONE_ON_ITS_PORT,
     NO_TIMEOUT,
     ROUTER,
     Json,
@@ -92,6 +93,7 @@ def client_bootstrap(plan: ClientPlan) -> Json:
         {
             "name": LISTENER,
             "address": tcp(plan.host, plan.port),
+            **ALONE_ON_ITS_PORT,
             "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
         },
         [

@@ -16,6 +16,9 @@ ROUTER: Json = {
         "suppress_envoy_headers": True,
     },
 }
+# A listener's: with the default (SO_REUSEPORT), a second Envoy of the same user could listen on the same port and get
+# half of its connections. One socket for all workers then wants an exact balance, since gRPC has few connections.
+ALONE_ON_ITS_PORT: Json = {"enable_reuse_port": False, "connection_balance_config": {"exact_balance": {}}}
 # Spanner's streams last up to an hour (the client libraries' own deadline); their length is the client's business.
 NO_TIMEOUT = "0s"
 # New certificates are in use at most this much later; an idle question costs less than a millisecond.

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spangate.compiler.envoy_parts import (
+    ALONE_ON_ITS_PORT,
     NO_TIMEOUT,
     ROUTER,
     Json,
@@ -32,6 +33,10 @@ CHECKPOINT_CLUSTER = "spangate_checkpoint"
 SPANNER_CLUSTER = "spanner"
 LISTENER = "gateway"
 
+# Part of Envoy's response code details, which audit/join.py knows.
+UNTRUSTED_POLICY = "untrusted"
+_DOORKEEPER = "spangate.doorkeeper"
+
 # Beside the message, a body holds five bytes of gRPC framing. Envoy compares buffers in steps, so it gets a little
 # room; the filter draws the line exactly.
 _BODY_SLACK_BYTES = 64 * 1024
@@ -46,6 +51,7 @@ TOO_LARGE = (
     f"spangate: the request is too large: Spanner takes at most {LIMITS.request_bytes_max // MIB} MiB, "
     f"a Commit {LIMITS.commit_bytes_max // MIB} MiB"
 )
+UNTRUSTED = "spangate: there is no accepted client certificate: Spangate lets in only workloads with an X.509-SVID"
 NOT_VETTED = "spangate: the gateway could not vet this request and refuses it; its log says why"
 
 
@@ -74,6 +80,7 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
         {
             "name": LISTENER,
             "address": tcp(plan.host, plan.port),
+            **ALONE_ON_ITS_PORT,
             "filter_chains": [
                 {
                     "transport_socket": {
@@ -134,13 +141,13 @@ def _connection_manager(plan: GatewayPlan) -> Json:
         request_headers_timeout="10s",
         server_header_transformation="PASS_THROUGH",
         access_log=[_access_log(plan.access_log)],
-        local_reply_config={"mappers": [_reply(413, TOO_LARGE), _reply(403, NOT_VETTED)]},
+        local_reply_config={"mappers": [_reply(413, TOO_LARGE), _untrusted_reply(), _reply(403, NOT_VETTED)]},
         route_config={
             "name": "spanner",
             "request_headers_to_remove": _HEADERS_REMOVED,
-            "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(), _route()]}],
+            "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(plan), _route()]}],
         },
-        http_filters=[_buffer(), _filter(plan), _guard(plan), ROUTER],
+        http_filters=[_doorkeeper(plan), _buffer(), _filter(plan), _guard(plan), ROUTER],
     )
 
 
@@ -148,16 +155,17 @@ def _route() -> Json:
     return {"match": {"prefix": "/"}, "route": _to_spanner()}
 
 
-def _commit_route() -> Json:
+def _commit_route(plan: GatewayPlan) -> Json:
     """Commits may be larger than a stream's window, so theirs are collected by the buffer filter."""
     limit = LIMITS.commit_bytes_max + _BODY_SLACK_BYTES
     return {
         "match": {"path": "/google.spanner.v1.Spanner/Commit"},
         "route": _to_spanner(),
         "typed_per_filter_config": {
+            _DOORKEEPER: typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _only_verified(plan)}),
             "envoy.filters.http.buffer": typed(
                 "extensions.filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": limit}
-            )
+            ),
         },
     }
 
@@ -169,6 +177,21 @@ def _to_spanner() -> Json:
         # The client's own deadline (grpc-timeout) ends its stream.
         "max_stream_duration": {"grpc_timeout_header_max": NO_TIMEOUT},
     }
+
+
+def _doorkeeper(plan: GatewayPlan) -> Json:
+    """Where bodies are collected before the filter runs, a peer without an accepted certificate is stopped first."""
+    return {
+        "name": _DOORKEEPER,
+        "disabled": True,  # but on the route of Commit
+        "typed_config": typed("extensions.filters.http.rbac.v3.RBAC", rules=_only_verified(plan)),
+    }
+
+
+def _only_verified(plan: GatewayPlan) -> Json:
+    """config.rbac.v3.RBAC: denies by a policy whose name Envoy's response code details then hold."""
+    policy: Json = {"permissions": [{"any": True}], "principals": [{"not_id": _verified(plan)}]}
+    return {"action": "DENY", "policies": {UNTRUSTED_POLICY: policy}}
 
 
 def _buffer() -> Json:
@@ -202,7 +225,21 @@ def _guard(plan: GatewayPlan) -> Json:
             }
         }
     }
-    verified: Json = {
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": typed(
+            "extensions.filters.http.rbac.v3.RBAC",
+            rules={
+                "action": "ALLOW",
+                "policies": {"marked": {"permissions": [marked], "principals": [_verified(plan)]}},
+            },
+        ),
+    }
+
+
+def _verified(plan: GatewayPlan) -> Json:
+    """config.rbac.v3.Principal: Envoy itself has verified the certificate, and it is of the trust domain."""
+    return {
         "custom": {
             "name": "envoy.rbac.principals.mtls_authenticated",
             "typed_config": typed(
@@ -210,13 +247,6 @@ def _guard(plan: GatewayPlan) -> Json:
                 san_matcher={"san_type": "URI", "matcher": _of_trust_domain(plan)},
             ),
         }
-    }
-    return {
-        "name": "envoy.filters.http.rbac",
-        "typed_config": typed(
-            "extensions.filters.http.rbac.v3.RBAC",
-            rules={"action": "ALLOW", "policies": {"marked": {"permissions": [marked], "principals": [verified]}}},
-        ),
     }
 
 
@@ -230,6 +260,24 @@ def _reply(status: int, message: str) -> Json:
         },
         "status_code": 403,
         "body_format_override": {"text_format_source": {"inline_string": message}},
+    }
+
+
+def _untrusted_reply() -> Json:
+    """The doorkeeper's sentence."""
+    details = f"rbac_access_denied_matched_policy[{UNTRUSTED_POLICY}]"
+    return {
+        "filter": {
+            "extension_filter": {
+                "name": "envoy.access_loggers.extension_filters.cel",
+                "typed_config": typed(
+                    "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                    expression=f"response.code_details == '{details}'",
+                ),
+            }
+        },
+        "status_code": 403,
+        "body_format_override": {"text_format_source": {"inline_string": UNTRUSTED}},
     }
 
 

@@ -121,7 +121,7 @@ def refuse(
     )
 
 
-def decision_id(policy_version: str, spiffe_id: SpiffeId, shape: bytes) -> str:
+def decision_id(policy_version: str, spiffe_id: SpiffeId | str, shape: bytes) -> str:
     """16 characters of [a-z2-7] for this identity and request shape under this policy: the same on every replica."""
     digest = hashlib.sha256(b"spangate decision 1")
     for part in (policy_version.encode(), str(spiffe_id).encode(), shape):

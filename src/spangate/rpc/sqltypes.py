@@ -53,6 +53,7 @@ def _type(data: bytes, depth: int) -> SqlType:
     if depth > NESTING_MAX:
         raise BadType(f"nested more than {NESTING_MAX} deep")
     fields = _scan(data, once={1: _VARINT, 2: _BYTES, 3: _BYTES, 4: _VARINT, 5: _BYTES})
+    _text(_one(fields, 5))  # the name of a proto or enum: means nothing here, but must be text
     code = TYPE_CODES.get(int.from_bytes(_one(fields, 1), "big"))
     if code is None:
         raise BadType("an unknown type code")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from spangate.adapters.emulator import EmulatorKind, emulator_command, find_emulator, free_port
 from spangate.adapters.spanner import create_database, wait_until_ready
 from spangate.model.database import DatabasePath
+from spangate.sql.ddl import parse_ddl
 
 pytestmark = pytest.mark.e2e
 
@@ -24,8 +24,7 @@ PROJECT = "shop-test"
 @pytest.fixture(scope="module")
 def address():
     """An emulator that holds the shop's database, empty."""
-    statements = re.sub(r"--.*", "", (SHOP / "schema.sql").read_text()).split(";")
-    ddl = [statement.strip() for statement in statements if statement.strip()]
+    ddl = parse_ddl((SHOP / "schema.sql").read_text()).statements
     without_running = {name: value for name, value in os.environ.items() if name != "SPANNER_EMULATOR_HOST"}
     found = find_emulator(without_running)
     if found.kind is not EmulatorKind.BINARY:

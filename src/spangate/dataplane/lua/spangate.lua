@@ -11,7 +11,7 @@
 --      (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 --   5. Results stream. Only the answer to Commit is read, for its timestamp.
 -- Handles are dead after a yield (body, httpCall): they are taken again each time.
--- Not here: which accesses a statement makes, who may do what (the checkpoint); limits and the guard (compiler/envoy.py).
+-- Not here: which accesses a statement makes, who may do what (the checkpoint); limits and the guard (compiler/gateway.py).
 
 local bit = require("bit")
 local band, rshift = bit.band, bit.rshift
@@ -612,7 +612,8 @@ local function answer(handle, status, reason, id, message)
   message = shortened(message, MESSAGE_BYTES_MAX)
   local metadata = handle:streamInfo():dynamicMetadata()
   metadata:set(METADATA, "deny", id and reason .. " " .. id or reason)
-  metadata:set(METADATA, "detail", message)
+  -- A recorded decision says itself what there is to say.
+  if not id then metadata:set(METADATA, "detail", message) end
   handle:respond({
     [":status"] = "200",
     ["content-type"] = "application/grpc",

@@ -1,0 +1,148 @@
+"""What reads and mutations touch: one test for each rule of rpc/accesses.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from spangate.model.access import Access, Operation
+from spangate.model.schema import Column, Index, Schema, Table
+from spangate.rpc.accesses import UnknownName, accesses_of_mutations, accesses_of_read
+from spangate.rpc.shape import MutationKind, MutationShape, ReadShape
+
+READ, INSERT, UPDATE, DELETE = Operation.READ, Operation.INSERT, Operation.UPDATE, Operation.DELETE
+
+
+def table(name: str, columns: str, key: str) -> Table:
+    return Table(name, tuple(Column(column, "INT64") for column in columns.split()), tuple(key.split()))
+
+
+SCHEMA = Schema(
+    tables=(
+        table("Orders", "CustomerId OrderId Status Total Note", "CustomerId OrderId"),
+        table("Customers", "CustomerId Name Email", "CustomerId"),
+        table("sales.Orders", "Id Sum", "Id"),
+        table("Single", "A B", ""),
+    ),
+    indexes=(
+        Index("OrdersByStatus", "Orders", ("Status",), ("Total",)),
+        Index("CustomersByName", "Customers", ("Name",)),
+        Index("sales.BySum", "sales.Orders", ("Sum",)),
+    ),
+)
+
+
+def read(table: str, *columns: str, index: str = "") -> tuple[Access, ...]:
+    return accesses_of_read(ReadShape(table, index, columns), SCHEMA)
+
+
+def written(kind: str, table: str, *columns: str) -> tuple[Access, ...]:
+    return accesses_of_mutations([MutationShape(MutationKind(kind), table, columns)], SCHEMA)
+
+
+def test_a_read_reads_the_columns_and_the_primary_key():
+    assert read("Orders", "Total") == (Access(READ, "Orders", ("CustomerId", "OrderId", "Total")),)
+
+
+def test_a_read_of_no_column_reads_the_primary_key():
+    assert read("Orders") == (Access(READ, "Orders", ("CustomerId", "OrderId")),)
+
+
+def test_a_read_by_an_index_reads_its_key_and_what_it_stores_too():
+    expected = (Access(READ, "Orders", ("CustomerId", "OrderId", "Status", "Total")),)
+    assert read("Orders", "OrderId", index="OrdersByStatus") == expected
+    assert read("Orders", "OrderId", index="ordersbystatus") == expected
+
+
+def test_the_primary_key_may_be_named_as_index():
+    assert read("Orders", "Total", index="PRIMARY_KEY") == read("Orders", "Total")
+
+
+def test_an_index_of_another_table_is_unknown():
+    with pytest.raises(UnknownName, match="table `Orders` has no index `CustomersByName`"):
+        read("Orders", "Total", index="CustomersByName")
+
+
+def test_an_index_that_does_not_exist_is_unknown():
+    with pytest.raises(UnknownName, match="table `Orders` has no index `Nope`"):
+        read("Orders", "Total", index="Nope")
+
+
+def test_names_are_found_in_any_case_and_spelled_as_in_the_schema():
+    assert read("ORDERS", "total", "TOTAL") == (Access(READ, "Orders", ("CustomerId", "OrderId", "Total")),)
+
+
+def test_a_table_in_a_named_schema_is_another_table():
+    assert read("sales.Orders", "Sum", index="sales.BySum") == (Access(READ, "sales.Orders", ("Id", "Sum")),)
+    with pytest.raises(UnknownName, match="has no index"):
+        read("Orders", "Total", index="sales.BySum")
+
+
+def test_a_table_without_key_is_read_as_it_is():
+    assert read("Single", "A") == (Access(READ, "Single", ("A",)),)
+
+
+def test_an_insert_inserts_the_columns():
+    assert written("insert", "Orders", "OrderId", "CustomerId") == (
+        Access(INSERT, "Orders", ("CustomerId", "OrderId")),
+    )
+
+
+def test_an_update_updates_the_columns_but_the_primary_key():
+    assert written("update", "Orders", "CustomerId", "OrderId", "Status") == (Access(UPDATE, "Orders", ("Status",)),)
+
+
+def test_an_update_of_the_key_alone_is_still_an_update_of_the_table():
+    assert written("update", "Orders", "customerid", "ORDERID") == (Access(UPDATE, "Orders"),)
+
+
+def test_insert_or_update_does_both():
+    assert written("insert_or_update", "Customers", "CustomerId", "Name") == (
+        Access(INSERT, "Customers", ("CustomerId", "Name")),
+        Access(UPDATE, "Customers", ("Name",)),
+    )
+
+
+def test_a_replace_deletes_and_inserts():
+    assert set(written("replace", "Customers", "CustomerId", "Name")) == {
+        Access(DELETE, "Customers"),
+        Access(INSERT, "Customers", ("CustomerId", "Name")),
+    }
+
+
+def test_a_delete_deletes():
+    assert written("delete", "Customers") == (Access(DELETE, "Customers"),)
+
+
+def test_mutations_of_one_kind_and_table_are_one_access():
+    mutations = [
+        MutationShape(MutationKind.INSERT, "Orders", ("OrderId", "Total")),
+        MutationShape(MutationKind.INSERT, "orders", ("OrderId", "Note")),
+        MutationShape(MutationKind.DELETE, "Customers", ()),
+    ]
+    assert set(accesses_of_mutations(mutations, SCHEMA)) == {
+        Access(INSERT, "Orders", ("Note", "OrderId", "Total")),
+        Access(DELETE, "Customers"),
+    }
+
+
+def test_no_mutation_touches_nothing():
+    assert accesses_of_mutations([], SCHEMA) == ()
+
+
+@pytest.mark.parametrize("kind", list(MutationKind))
+def test_a_table_that_does_not_exist_is_unknown_and_the_nearest_is_named(kind):
+    with pytest.raises(UnknownName, match="the schema has no table `Custmers`; did you mean `Customers`"):
+        written(kind, "Custmers")
+
+
+@pytest.mark.parametrize("kind", ["insert", "update", "insert_or_update", "replace"])
+def test_a_column_that_does_not_exist_is_unknown_and_the_nearest_is_named(kind):
+    with pytest.raises(UnknownName, match="table `Orders` has no column `Totl`; did you mean `Total`"):
+        written(kind, "Orders", "OrderId", "Totl")
+
+
+def test_a_long_name_is_shortened_in_the_message():
+    for attempt in (lambda: read("x" * 10_000), lambda: read("Orders", "x" * 10_000)):
+        with pytest.raises(UnknownName) as caught:
+            attempt()
+        assert len(str(caught.value)) < 300
