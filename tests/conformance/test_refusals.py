@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.checkpoint import ROLE, TAG, FakeCheckpoint
-from fakes.envoy import IDENTITY, Stream, Tls, Worker
+from fakes.envoy import IDENTITY, NOON_MS, Stream, Tls, Worker
 from fakes.spanner_oracle import (
     DATABASE,
     REQUESTS,
@@ -280,6 +280,7 @@ def test_what_is_not_grpc_with_protobuf_is_refused(worker, headers):
         (Tls(validated=False), "untrusted-certificate"),
         (Tls(validated=False, uris=()), "untrusted-certificate"),
         (Tls(uris=()), "untrusted-certificate"),
+        (Tls(expires=NOON_MS // 1000), "untrusted-certificate"),
         (Tls(uris=(IDENTITY, IDENTITY)), "untrusted-certificate"),
         (Tls(uris=(IDENTITY, b"spiffe://shop.example/ns/shop/sa/admin")), "untrusted-certificate"),
         (Tls(uris=(b"https://shop.example/",)), "untrusted-certificate"),

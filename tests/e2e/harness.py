@@ -482,8 +482,8 @@ class Site:
         eventually(listens, "the checkpoint listens")
         return child
 
-    def start_gateway(self, program: Path | None = None, workers: int = 1) -> Gateway:
-        """A gateway whose filter is `program`, or the real one."""
+    def start_gateway(self, program: Path | None = None, change: tuple[str, str] = ("", "")) -> Gateway:
+        """A gateway whose filter is `program`, or the real one; `change` replaces a text of its configuration."""
         self.gateways += 1
         name = f"gateway{self.gateways}"
         plan = GatewayPlan(
@@ -500,7 +500,10 @@ class Site:
             bundle_secret=BUNDLE_SECRET,
         )
         log = self.folder / f"{name}.log"
-        envoy = EnvoyChild(name, gateway_bootstrap(plan), self.sockets, Path(plan.admin_socket), log, workers)
+        configuration = json.dumps(gateway_bootstrap(plan))
+        assert change[0] in configuration
+        bootstrap = json.loads(configuration.replace(*change) if change[0] else configuration)
+        envoy = EnvoyChild(name, bootstrap, self.sockets, Path(plan.admin_socket), log, workers=1)
         self.stack.callback(envoy.stop)
         return Gateway(self, envoy, f"127.0.0.1:{envoy.wait_until_ready(LISTENER)}")
 

@@ -81,6 +81,7 @@ local function certificate(stream)
   function methods.peerCertificatePresented() return tls.presented end
   function methods.peerCertificateValidated() return tls.validated end
   function methods.uriSanPeerCertificate() return { unpack(tls.uris) } end
+  function methods.expirationPeerCertificate() return tls.expires end
   return scoped(stream, methods)
 end
 
@@ -164,6 +165,8 @@ class Tls:
     presented: bool = True
     validated: bool = True
     uris: tuple[bytes, ...] = (IDENTITY,)
+    # Seconds since 1970.
+    expires: int = NOON_MS // 1000 + 366 * 86400
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,9 @@ class Worker:
         )
         if tls is not None:
             uris = table(list(tls.uris))
-            stream[b"tls"] = table({b"presented": tls.presented, b"validated": tls.validated, b"uris": uris})
+            stream[b"tls"] = table(
+                {b"presented": tls.presented, b"validated": tls.validated, b"uris": uris, b"expires": tls.expires}
+            )
         return Stream(self, stream)
 
     def send(self, path: bytes, body: bytes | None, checkpoint: Answers, **options: Any) -> Stream:

@@ -43,6 +43,9 @@ _BODY_SLACK_BYTES = 64 * 1024
 # Some six commits of the largest size at once; past it, requests wait or get UNAVAILABLE.
 HEAP_BYTES_MAX = 1024 * MIB
 CONNECTIONS_MAX = 10_000
+# The filter refuses a certificate that has ended also on an open connection. Whoever renews in time must not meet that:
+# a certificate of one hour is replaced after at most 36 minutes, so a connection begins with 24 minutes left or more.
+CONNECTION_SECONDS_MAX = 20 * 60
 STREAMS_PER_CONNECTION_MAX = 1024
 # Credentials of the client never reach Spanner: the identity is the workload's, by certificate.
 _HEADERS_REMOVED = ["authorization", "x-goog-iam-authorization-token", "x-goog-iam-authority-selector"]
@@ -137,6 +140,8 @@ def _connection_manager(plan: GatewayPlan) -> Json:
             "initial_connection_window_size": 4 * LIMITS.request_bytes_max,
             "max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
         },
+        # The client is told to open another one; streams that are open go on to their end.
+        common_http_protocol_options={"max_connection_duration": f"{CONNECTION_SECONDS_MAX}s"},
         stream_idle_timeout=NO_TIMEOUT,
         request_headers_timeout="10s",
         server_header_transformation="PASS_THROUGH",

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -38,9 +39,10 @@ from e2e.harness import (
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.keys import SystemKeys, key_pem
 from spangate.adapters.sds_door import Secrets
-from spangate.adapters.svid_client import Svid, sign_here
+from spangate.adapters.svid_client import Svid, UnixConnection, sign_here
 from spangate.app.up import filter_file
 from spangate.authority.ca import Authority
+from spangate.compiler.gateway import CONNECTION_SECONDS_MAX
 from spangate.model.identity import SpiffeId
 
 pytestmark = pytest.mark.e2e
@@ -425,3 +427,65 @@ def test_the_same_gateway_lets_an_allowed_request_through(tmp_path: Path) -> Non
         assert [rpc for rpc, _ in own.spanner.calls] == ["ExecuteSql"]
         assert own.spanner.connections == 1
         assert 0 < own.spanner.bytes < MIB
+
+
+def test_a_certificate_that_ends_while_its_connection_is_open_counts_no_longer(tmp_path: Path) -> None:
+    with site(tmp_path) as own:
+        gateway = own.start_gateway()
+        svid = _signed_by_us(own, str(CHECKOUT), ended=timedelta(seconds=-4))
+        audit = own.audit()
+        with gateway.client(svid) as client:
+            assert client.call("ExecuteSql", SELECT) == b""
+
+            def refusal() -> Refused | None:
+                answer = client.call("ExecuteSql", SELECT)
+                return answer if isinstance(answer, Refused) else None
+
+            answer = eventually(refusal, "the certificate ends", 10)
+            assert _now() >= svid.not_after
+            reached = own.spanner.reached[2]
+            assert isinstance(client.call("Commit", types.CommitRequest(session=SESSION)), Refused)
+            assert own.spanner.reached[2] == reached
+        assert answer.code is DENIED
+        assert "has ended since this connection was opened" in answer.details
+        eventually(lambda: audit.lines()[-1:] and audit.lines()[-1]["rpc"] == "Commit", "the last audit line", 10)
+        assert {line["reason"] for line in audit.lines()} == {"granted", "untrusted-certificate"}
+
+
+def test_who_renews_in_time_does_not_notice_since_connections_are_replaced_before(tmp_path: Path) -> None:
+    """With a connection's life cut from 20 minutes to one second: nothing fails, and an open stream goes on."""
+    with site(tmp_path) as own:
+        done = threading.Event()
+
+        def slowly(rpc: str, _body: bytes) -> Iterator[bytes]:
+            yield b""
+            if rpc == "ExecuteStreamingSql":
+                done.wait(20)
+                yield b""
+
+        own.spanner.answers = slowly
+        gateway = own.start_gateway(change=(f'"{CONNECTION_SECONDS_MAX}s"', '"1s"'))
+        audit = own.audit()
+        with gateway.client(CHECKOUT) as client:
+            stream = client.stream("ExecuteStreamingSql", SELECT)
+            next(stream)
+            requests, end = 0, time.monotonic() + 9
+            while time.monotonic() < end:
+                assert client.call("ExecuteSql", SELECT) == b""
+                requests += 1
+                time.sleep(0.05)
+            done.set()
+            assert list(stream) == [b""]
+        audit.wait(requests + 1)
+        connections = _connections_of(gateway)
+        assert connections > 1, "the connection was never replaced"
+
+
+def _connections_of(gateway: Gateway) -> int:
+    """How many the gateway has accepted so far."""
+    connection = UnixConnection(gateway.site.sockets / f"gateway{gateway.site.gateways}.sock", 5)
+    try:
+        connection.request("GET", "/stats?filter=^http.gateway.downstream_cx_total$")
+        return int(connection.getresponse().read().split(b":")[1])
+    finally:
+        connection.close()
