@@ -29,7 +29,7 @@ def main() -> int:
     """The exit code: 0, or 1 if it could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=between(1, 100), default=5, metavar="N")
-    parser.add_argument("--requests", type=between(100, 1_000_000), default=20_000, metavar="N", help="busy, a round")
+    parser.add_argument("--requests", type=between(1_000, 1_000_000), default=20_000, metavar="N", help="busy, a round")
     parser.add_argument("--single", type=between(100, 100_000), default=2_000, metavar="N", help="one by one, a round")
     parser.add_argument("--statements", type=between(10, 10_000), default=300, metavar="N", help="for first sight")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")

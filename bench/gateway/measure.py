@@ -119,12 +119,15 @@ class Added:
 def added(way: Way, over: Way) -> Added:
     """`cpu_ratio` is `over`'s CPU time per request divided by `way`'s: 1 means no cost at all."""
 
-    def difference(mine: list[float], other: list[float]) -> float:
-        return statistics.median(a - b for a, b in zip(mine, other, strict=True))
+    def difference(dear: list[float], cheap: list[float]) -> float:
+        return statistics.median(a - b for a, b in zip(dear, cheap, strict=True))
 
+    mine, other = statistics.median(way.cpu_us), statistics.median(over.cpu_us)
+    if min(mine, other) <= 0:
+        raise BenchError("the gateway used less CPU time than the clock can tell; measure more --requests")
     return Added(
         cpu_us=round(difference(way.cpu_us, over.cpu_us), 1),
-        cpu_ratio=round(statistics.median(over.cpu_us) / statistics.median(way.cpu_us), 2),
+        cpu_ratio=round(other / mine, 2),
         p50_ms=round(difference(way.p50_us, over.p50_us) / 1000, 3),
         p99_ms=round(difference(way.p99_us, over.p99_us) / 1000, 3),
     )

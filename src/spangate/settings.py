@@ -35,6 +35,8 @@ class Intervals:
     grace_ms: int = 5_000
     # First sight of a statement is 5 ms as a rule; a checkpoint that takes this long is treated as away.
     checkpoint_timeout_ms: int = 5_000
+    # The epoch is a lookup: a checkpoint that takes this long hangs, and the grace must not be spent on waiting for it.
+    epoch_timeout_ms: int = 1_000
     # The file watch: an intent change is seen at most this late.
     watch_ms: int = 200
 

@@ -22,7 +22,7 @@ def test_the_filter_has_the_limit_of_the_settings(limits, name):
     assert limits[name] == getattr(LIMITS, name)
 
 
-@pytest.mark.parametrize("name", ["epoch_check_ms", "grace_ms", "checkpoint_timeout_ms"])
+@pytest.mark.parametrize("name", ["epoch_check_ms", "grace_ms", "checkpoint_timeout_ms", "epoch_timeout_ms"])
 def test_the_filter_has_the_interval_of_the_settings(limits, name):
     assert limits[name] == getattr(INTERVALS, name)
 

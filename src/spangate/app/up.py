@@ -91,12 +91,21 @@ def up(
     `progress` gets what is being done, `started` once what runs, `notice` what happens later.
     """
     began = time.monotonic()
-    with _stoppable():
+    with _stoppable() as stop:
+
+        def told(text: str) -> None:
+            stop.check()
+            progress(text)
+
         try:
             with ExitStack() as stack:
-                installed, relay = _start(stack, options, progress, notice, began)
-                started(installed)
-                _watch(installed, relay, notice)
+                try:
+                    installed, relay = _start(stack, options, told, notice, began, stop)
+                    started(installed)
+                    _watch(installed, relay, notice, stop)
+                finally:
+                    # Nothing may interrupt the tear-down.
+                    _ignore_signals()
         except Stopped:
             pass
 
@@ -107,18 +116,17 @@ def _start(
     progress: Callable[[str], None],
     notice: Callable[[str], None],
     began: float,
+    stop: _Stop,
 ) -> tuple[Installed, _Relay]:
     progress("checking the intent")
     policy = load_policy(options.intent)
     state = StateDirectory(options.intent)
     state.make()
     stack.enter_context(state.locked())
-    # From here on a signal must not interrupt the tear-down; it is registered first, so it runs last.
-    stack.callback(_ignore_signals)
     precompile(progress)
     sockets = stack.enter_context(runtime_directory())
 
-    emulator, spanner, emulator_child = _spanner(stack, state, progress)
+    emulator, spanner, emulator_child = _spanner(stack, state, progress, stop)
     for database in policy.databases.values():
         progress(f"creating database {database.path.instance}/{database.path.database}")
         create_database(spanner, database.path, database.schema.statements)
@@ -129,7 +137,7 @@ def _start(
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint = _checkpoint(stack, options.intent, sockets, audit, state)
+    checkpoint = _checkpoint(stack, options.intent, sockets, audit, state, stop)
     relay = _Relay(checkpoint)
 
     progress("starting the gateway")
@@ -159,7 +167,7 @@ def _start(
 
 
 def _spanner(
-    stack: ExitStack, state: StateDirectory, progress: Callable[[str], None]
+    stack: ExitStack, state: StateDirectory, progress: Callable[[str], None], stop: _Stop
 ) -> tuple[EmulatorFound, str, Child | None]:
     emulator = find_emulator(os.environ)
     if emulator.kind is EmulatorKind.RUNNING:
@@ -171,7 +179,12 @@ def _spanner(
         stack.callback(lambda: Child("container removal", remove, state.logs / "emulator.log").stop())
     stack.callback(child.stop)
     address = f"{LOOPBACK}:{port}"
-    wait_until_ready(address, emulator.start_seconds_max, check_alive=child.check)
+
+    def check() -> None:
+        stop.check()
+        child.check()
+
+    wait_until_ready(address, emulator.start_seconds_max, check_alive=check)
     return emulator, address, child
 
 
@@ -196,7 +209,9 @@ def _authority(
     return door.path
 
 
-def _checkpoint(stack: ExitStack, intent: Path, sockets: Path, audit: AuditPaths, state: StateDirectory) -> Child:
+def _checkpoint(
+    stack: ExitStack, intent: Path, sockets: Path, audit: AuditPaths, state: StateDirectory, stop: _Stop
+) -> Child:
     socket = sockets / "checkpoint.sock"
     argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent.resolve())]
     argv += ["--socket", str(socket), "--decisions", str(audit.decisions)]
@@ -207,6 +222,7 @@ def _checkpoint(stack: ExitStack, intent: Path, sockets: Path, audit: AuditPaths
     stack.callback(child.stop)
     deadline = time.monotonic() + CHECKPOINT_START_SECONDS_MAX
     while not socket.exists():
+        stop.check()
         child.check()
         if time.monotonic() > deadline:
             raise PeersFault(f"the checkpoint did not start in {CHECKPOINT_START_SECONDS_MAX:.0f} s:\n{child.tail()}")
@@ -280,8 +296,9 @@ class _Relay:
         return complete.decode("utf-8", "replace").splitlines()
 
 
-def _watch(installed: Installed, relay: _Relay, notice: Callable[[str], None]) -> None:
+def _watch(installed: Installed, relay: _Relay, notice: Callable[[str], None], stop: _Stop) -> None:
     while True:
+        stop.check()
         for line in relay.lines():
             notice(line)
         for child in installed.children:
@@ -289,17 +306,32 @@ def _watch(installed: Installed, relay: _Relay, notice: Callable[[str], None]) -
         time.sleep(POLL_SECONDS)
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Signals that mean stop become Stopped, once."""
+class _Stop:
+    """Whether a signal asked for the end.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        _ignore_signals()
+    Its handler raises Stopped at once, wherever the program is; but an exception raised in a callback of C code or in
+    a finaliser gets lost, so whatever waits also asks here.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
         raise Stopped
 
-    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+    def check(self) -> None:
+        if self.asked:
+            raise Stopped
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    """Signals that mean stop become Stopped."""
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.handle) for number in _STOP_SIGNALS}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -43,8 +43,10 @@ def pipe(path: str) -> Json:
     return {"pipe": {"path": path}}
 
 
-def cluster(name: str, address: Json, *, http2: bool, tls: Json | None = None) -> Json:
-    """config.cluster.v3.Cluster with one endpoint."""
+def cluster(
+    name: str, address: Json, *, http2: bool, tls: Json | None = None, connections_max: int = REQUESTS_MAX
+) -> Json:
+    """config.cluster.v3.Cluster with one endpoint. Requests beyond `connections_max` connections wait."""
     protocol: Json = {"http2_protocol_options": _HTTP2_UPSTREAM} if http2 else {"http_protocol_options": {}}
     # A Unix socket or an IP address is static; a host name is looked up.
     host = address.get("socket_address")
@@ -55,7 +57,7 @@ def cluster(name: str, address: Json, *, http2: bool, tls: Json | None = None) -
         "connect_timeout": CONNECT_TIMEOUT,
         "circuit_breakers": {
             "thresholds": [
-                {"max_connections": REQUESTS_MAX, "max_pending_requests": REQUESTS_MAX, "max_requests": REQUESTS_MAX}
+                {"max_connections": connections_max, "max_pending_requests": REQUESTS_MAX, "max_requests": REQUESTS_MAX}
             ]
         },
         "typed_extension_protocol_options": {

@@ -40,6 +40,9 @@ _DOORKEEPER = "spangate.doorkeeper"
 # Beside the message, a body holds five bytes of gRPC framing. Envoy compares buffers in steps, so it gets a little
 # room; the filter draws the line exactly.
 _BODY_SLACK_BYTES = 64 * 1024
+# HTTP/1.1 carries one question a connection. After a pause all questions of a burst come at once: they wait here, since
+# the checkpoint's door turns away what is more than its own limit (unix_server.py, CONNECTIONS_MAX).
+CHECKPOINT_CONNECTIONS_MAX = 64
 # Some six commits of the largest size at once; past it, requests wait or get UNAVAILABLE.
 HEAP_BYTES_MAX = 1024 * MIB
 CONNECTIONS_MAX = 10_000
@@ -96,7 +99,12 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
         },
         [
             cluster(SPANNER_CLUSTER, tcp(*plan.spanner), http2=True),
-            cluster(CHECKPOINT_CLUSTER, pipe(plan.checkpoint_socket), http2=False),
+            cluster(
+                CHECKPOINT_CLUSTER,
+                pipe(plan.checkpoint_socket),
+                http2=False,
+                connections_max=CHECKPOINT_CONNECTIONS_MAX,
+            ),
             cluster("sds", pipe(plan.sds_socket), http2=False),
         ],
         overload_manager(HEAP_BYTES_MAX, CONNECTIONS_MAX),

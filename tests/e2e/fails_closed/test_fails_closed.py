@@ -392,8 +392,8 @@ def test_without_the_checkpoint_known_shapes_live_for_the_grace_and_nothing_new_
             waited = time.monotonic() - stopped
             assert answer.code is UNAVAILABLE
             assert "the checkpoint does not answer" in answer.details
-            # Two questions at most, of CHECKPOINT_TIMEOUT_MS each.
-            assert waited < (5 if number is signal.SIGKILL else 13)
+            # An epoch question of a second and one for the decision of five, at most.
+            assert waited < (5 if number is signal.SIGKILL else 9)
             known.exception()
 
             def known_is_refused() -> Refused | None:

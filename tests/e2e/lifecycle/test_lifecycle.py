@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,7 +86,9 @@ def test_even_sigkill_leaves_no_child_and_the_next_up_starts_as_if_nothing_had_b
     up.kill()
     eventually(lambda: not [pid for pid in up.children if alive(pid)], f"the children end: {up.children}", 10)
     assert_no_secret(folder)
+    # Nobody was left to remove it. It holds sockets and Envoy's configuration.
     assert_no_secret(up.runtime)
+    shutil.rmtree(up.runtime)
     done = spangate("run", "--as", "checkout", "--", "true", cwd=folder)
     assert done.returncode == 1
     assert "does not run" in done.stderr
@@ -240,10 +243,12 @@ def test_run_killed_leaves_no_client_side_envoy(shop: Up) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        envoys = [pid for pid, line in descendants(process.pid).items() if "client.json" in line]
-        assert len(envoys) == 1
+        ((envoy, line),) = [entry for entry in descendants(process.pid).items() if "client.json" in entry[1]]
         process.kill()
-    eventually(lambda: not alive(envoys[0]), "the client-side Envoy ends", 10)
+    eventually(lambda: not alive(envoy), "the client-side Envoy ends", 10)
+    directory = Path(line.split("--config-path ")[1].split()[0]).parent
+    assert_no_secret(directory)
+    shutil.rmtree(directory)
 
 
 def test_run_without_up_or_with_a_mistyped_name_says_what_to_do(shop: Up, tmp_path: Path) -> None:

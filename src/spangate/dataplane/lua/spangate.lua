@@ -28,6 +28,7 @@ local ENTRIES_MAX = 250000
 local EPOCH_CHECK_MS = 500
 local GRACE_MS = 5000
 local CHECKPOINT_TIMEOUT_MS = 5000
+local EPOCH_TIMEOUT_MS = 1000
 
 -- Two generations of at most this many decisions and key bytes each: memory is bounded without counting uses.
 local CACHE_ENTRIES_MAX = 10000
@@ -547,7 +548,7 @@ local function refresh(handle)
     CHECKPOINT,
     { [":method"] = "GET", [":path"] = "/epoch", [":authority"] = CHECKPOINT },
     nil,
-    CHECKPOINT_TIMEOUT_MS
+    EPOCH_TIMEOUT_MS
   )
   local epoch = headers[":status"] == "200" and said(headers, "x-spangate-epoch")
   if epoch then
@@ -769,6 +770,7 @@ return {
     epoch_check_ms = EPOCH_CHECK_MS,
     grace_ms = GRACE_MS,
     checkpoint_timeout_ms = CHECKPOINT_TIMEOUT_MS,
+    epoch_timeout_ms = EPOCH_TIMEOUT_MS,
     message_bytes_max = MESSAGE_BYTES_MAX,
     cache_entries_max = CACHE_ENTRIES_MAX,
     cache_key_bytes_max = CACHE_KEY_BYTES_MAX,
