@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from e2e.harness import Site, Up, shop_folder, site
-from spangate.adapters.emulator import find_emulator
+from spangate.adapters.emulator import EmulatorKind, emulator_command, find_emulator, free_port
+from spangate.adapters.spanner import wait_until_ready
 from spangate.adapters.zetasql_engine import precompile
 from spangate.errors import SpangateError
 
@@ -22,6 +24,25 @@ def emulator() -> None:
     except SpangateError as error:
         pytest.fail(f"{error.message}\n{error.help or ''}", pytrace=False)
     precompile()
+
+
+@pytest.fixture(scope="session")
+def emulator_address(emulator: None) -> Iterator[str]:
+    """An emulator alone, without a gateway: the one that runs already, or one of these tests' own."""
+    found = find_emulator(os.environ)
+    if found.kind is EmulatorKind.RUNNING:
+        yield found.address
+        return
+    port = free_port()
+    with subprocess.Popen(
+        emulator_command(found, port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_until_ready(f"127.0.0.1:{port}", found.start_seconds_max)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
 
 
 @pytest.fixture(scope="session")

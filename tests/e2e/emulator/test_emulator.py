@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 
-from spangate.adapters.emulator import EmulatorKind, emulator_command, find_emulator, free_port
+from spangate.adapters.emulator import EmulatorKind, find_emulator, free_port
 from spangate.adapters.spanner import check_answers, create_database, wait_until_ready
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.database import DatabasePath
@@ -23,21 +21,8 @@ ORDERS = "CREATE TABLE Orders (OrderId STRING(36) NOT NULL) PRIMARY KEY (OrderId
 
 
 @pytest.fixture(scope="module")
-def address():
-    found = find_emulator(os.environ)
-    if found.kind is EmulatorKind.RUNNING:
-        yield found.address
-        return
-    port = free_port()
-    with subprocess.Popen(
-        emulator_command(found, port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            wait_until_ready(f"127.0.0.1:{port}", found.start_seconds_max)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+def address(emulator_address: str) -> str:
+    return emulator_address
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ knows better than a parser without expressions can, the test says so.
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,8 +18,7 @@ from google.cloud.spanner_v1.services.spanner import SpannerClient
 from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
 from google.protobuf.json_format import MessageToDict
 
-from spangate.adapters.emulator import EmulatorKind, emulator_command, find_emulator, free_port
-from spangate.adapters.spanner import create_database, wait_until_ready
+from spangate.adapters.spanner import create_database
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.errors import SpangateError
 from spangate.model.database import DatabasePath
@@ -259,21 +256,8 @@ INDEX_COLUMNS = """
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    found = find_emulator(os.environ)
-    if found.kind is EmulatorKind.RUNNING:
-        yield found.address
-        return
-    port = free_port()
-    with subprocess.Popen(
-        emulator_command(found, port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            wait_until_ready(f"127.0.0.1:{port}", found.start_seconds_max)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+def address(emulator_address: str) -> str:
+    return emulator_address
 
 
 class Database:

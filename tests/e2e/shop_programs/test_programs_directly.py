@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spangate.adapters.emulator import EmulatorKind, emulator_command, find_emulator, free_port
-from spangate.adapters.spanner import create_database, wait_until_ready
+from spangate.adapters.spanner import create_database
 from spangate.model.database import DatabasePath
 from spangate.sql.ddl import parse_ddl
 
@@ -22,26 +21,11 @@ PROJECT = "shop-test"
 
 
 @pytest.fixture(scope="module")
-def address():
+def address(emulator_address: str) -> str:
     """An emulator that holds the shop's database, empty."""
     ddl = parse_ddl((SHOP / "schema.sql").read_text()).statements
-    found = find_emulator(os.environ)
-    if found.kind is EmulatorKind.RUNNING:
-        create_database(found.address, DatabasePath(PROJECT, "main", "shop"), ddl)
-        yield found.address
-        return
-    port = free_port()
-    with subprocess.Popen(
-        emulator_command(found, port), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            address = f"127.0.0.1:{port}"
-            wait_until_ready(address, found.start_seconds_max)
-            create_database(address, DatabasePath(PROJECT, "main", "shop"), ddl)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+    create_database(emulator_address, DatabasePath(PROJECT, "main", "shop"), ddl)
+    return emulator_address
 
 
 def run(program: str, address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
