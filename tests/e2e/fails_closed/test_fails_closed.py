@@ -96,6 +96,33 @@ def test_without_a_certificate_nobody_gets_in_and_is_told_how_to(own_site: Site,
     assert (line["reason"], line["decision"], line["identity"]) == ("no-certificate", "refuse", None)
 
 
+@pytest.mark.parametrize("shown", ["nothing", "another authority's"])
+def test_a_commit_of_a_stranger_is_refused_before_its_body_is_collected(
+    own_site: Site, gateway: Gateway, shown: str
+) -> None:
+    audit = own_site.audit()
+    svid = None if shown == "nothing" else foreign(TRUST_DOMAIN, identity("stranger"))
+    with gateway.client(svid) as client:
+        # A stream of requests never ends by itself: only who does not wait for the body can answer.
+        never_ending = threading.Event()
+
+        def messages() -> Iterator[bytes]:
+            yield encode(types.CommitRequest(session=SESSION))
+            never_ending.wait(30)
+
+        try:
+            client.channel.stream_unary(SERVICE + "Commit")(messages(), timeout=10)
+            pytest.fail("the commit was answered")
+        except grpc.RpcError as error:
+            answer = refused(error)
+        finally:
+            never_ending.set()
+    assert answer.code is DENIED
+    assert "no accepted client certificate" in answer.details
+    (line,) = audit.wait(1)
+    assert (line["reason"], line["decision"], line["identity"]) == ("untrusted-certificate", "refuse", None)
+
+
 @pytest.mark.parametrize("case", ["another authority", "another trust domain", "another domain's authority", "expired"])
 def test_a_certificate_that_is_not_ours_now_is_refused(own_site: Site, gateway: Gateway, case: str) -> None:
     who = SpiffeId.workload(TRUST_DOMAIN, "shop", "checkout")
