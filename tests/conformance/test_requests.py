@@ -196,6 +196,20 @@ def test_the_tag_is_forced_and_the_secure_context_is_gone(worker, method):
     assert b"admin" not in stream.body
 
 
+@pytest.mark.parametrize("hint_first", [False, True])
+def test_what_is_cut_may_stand_in_any_order(worker, hint_first):
+    whole = message("ExecuteSql", sql="SELECT 1", routing_hint=ROUTING_HINT, request_options=FORGED)
+    hint, options, base = type(whole)(), type(whole)(), type(whole)()
+    hint.routing_hint.CopyFrom(whole.routing_hint)
+    options.request_options.CopyFrom(whole.request_options)
+    base.session, base.sql = whole.session, whole.sql
+    parts = [hint, base, options] if hint_first else [options, base, hint]
+    body = framed(b"".join(part.SerializeToString() for part in parts))
+    stream = worker.send(path("ExecuteSql"), body, FakeCheckpoint())
+    assert stream.admitted, (stream.metadata, stream.log)
+    assert received(stream, whole) == expected_rewrite("ExecuteSql", whole, ROLE.decode(), TAG.decode())
+
+
 def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_unchanged(worker):
     for method in ("Rollback", "GetSession", "DeleteSession"):
         request = message(method)

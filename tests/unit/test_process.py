@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spangate.adapters.process import Child, read_own_exit
+from spangate.adapters.process import Child, shell_exit_code
 from spangate.errors import PeersFault
 
 WAIT_SECONDS_MAX = 10.0
@@ -89,4 +89,4 @@ def test_a_child_dies_with_its_parent_however_that_dies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "expected"), [(0, 0), (3, 3), (-signal.SIGTERM, 143), (-signal.SIGKILL, 137)])
 def test_exit_codes_are_a_shells(code: int, expected: int) -> None:
-    assert read_own_exit(code) == expected
+    assert shell_exit_code(code) == expected

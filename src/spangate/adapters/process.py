@@ -98,7 +98,7 @@ def _die_with(parent: int) -> None:
         os._exit(127)
 
 
-def read_own_exit(code: int) -> int:
+def shell_exit_code(code: int) -> int:
     """The exit code a shell would report for a child's: 128 + n for signal n."""
     if code < -64:
         raise Broken(f"an impossible exit code: {code}")

@@ -20,7 +20,7 @@ from types import FrameType
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.keys import SystemKeys
-from spangate.adapters.process import read_own_exit
+from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
@@ -117,7 +117,7 @@ def _run_command(argv: Sequence[str], env: Mapping[str, str], envoy: EnvoyChild,
         told = False
         while True:
             try:
-                return read_own_exit(process.wait(POLL_SECONDS))
+                return shell_exit_code(process.wait(POLL_SECONDS))
             except subprocess.TimeoutExpired:
                 pass
             if not told:

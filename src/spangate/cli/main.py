@@ -138,14 +138,14 @@ def up(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads of the gateway.")] = 2,
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
-    from spangate.app.up import UpOptions
+    from spangate.app.up import Installed, UpOptions
     from spangate.app.up import up as start
     from spangate.cli.up import render_installed
 
     status = err.status("starting")
     status.start()
 
-    def started(installed: object) -> None:
+    def started(installed: Installed) -> None:
         status.stop()
         render_installed(out, installed)
 

@@ -7,10 +7,8 @@ from rich.console import Console
 from spangate.app.up import Installed
 
 
-def render_installed(console: Console, installed: object) -> None:
+def render_installed(console: Console, installed: Installed) -> None:
     """A small table: what runs where, and how to connect."""
-    if not isinstance(installed, Installed):
-        raise TypeError("not an installation")
     policy, running = installed.policy, installed.running
     pids = {child.name: child.pid for child in installed.children}
     spanner_pid = pids.get("Spanner emulator")

@@ -186,6 +186,13 @@ local function netstring(value)
   return #value .. ":" .. value .. ","
 end
 
+-- The payloads of a MANY field, each as a netstring, at the end of `parts`.
+local function add_netstrings(parts, s, list)
+  if not list then return parts end
+  for i = 1, #list, 2 do parts[#parts + 1] = netstring(sub(s, list[i], list[i + 1])) end
+  return parts
+end
+
 local function encode_varint(value)
   local bytes = ""
   while value >= 128 do
@@ -282,32 +289,28 @@ local function database_of_session(s, out)
 end
 
 local function statement(s, out, sql, types)
-  local parts = {}
-  local list = out[types]
-  if list then
-    for i = 1, #list, 2 do parts[#parts + 1] = netstring(sub(s, list[i], list[i + 1])) end
-  end
-  return netstring(text(s, out, sql)) .. netstring(concat(parts))
+  return netstring(text(s, out, sql)) .. netstring(concat(add_netstrings({}, s, out[types])))
 end
 
-local function statements(s, out)
+-- The shapes that `read` gives of a MANY field's messages, each once, in the order of their first.
+local function distinct(s, list, read)
   local seen, parts = {}, {}
-  local list = out[3] or {}
   for i = 1, #list, 2 do
-    local one = statement(s, scan(s, list[i], list[i + 1], SPECS["ExecuteBatchDmlRequest.Statement"], {}), 1, 3)
+    local one = read(s, list[i], list[i + 1])
     if not seen[one] then
       seen[one] = true
       parts[#parts + 1] = one
     end
   end
-  return concat(parts)
+  return parts
+end
+
+local function batch_statement(s, first, last)
+  return statement(s, scan(s, first, last, SPECS["ExecuteBatchDmlRequest.Statement"], {}), 1, 3)
 end
 
 local function read_of(s, out)
-  local parts = { netstring(text(s, out, 3)), netstring(text(s, out, 4)) }
-  local columns = out[5] or {}
-  for i = 1, #columns, 2 do parts[#parts + 1] = netstring(sub(s, columns[i], columns[i + 1])) end
-  return concat(parts)
+  return concat(add_netstrings({ netstring(text(s, out, 3)), netstring(text(s, out, 4)) }, s, out[5]))
 end
 
 local function mutation(s, first, last)
@@ -323,23 +326,13 @@ local function mutation(s, first, last)
   local spec = kind == DELETE and SPECS["Mutation.Delete"] or SPECS["Mutation.Write"]
   local write = scan_field(s, out, kind, spec)
   local parts = { netstring(MUTATION_KINDS[kind]), netstring(text(s, write, 1)) }
-  if kind ~= DELETE then
-    local columns = write[2] or {}
-    for i = 1, #columns, 2 do parts[#parts + 1] = netstring(sub(s, columns[i], columns[i + 1])) end
-  end
+  if kind ~= DELETE then add_netstrings(parts, s, write[2]) end
   return netstring(concat(parts))
 end
 
 -- The set of a request's mutations, sorted, so that their number and order do not matter.
 local function mutations(s, list)
-  local seen, parts = {}, {}
-  for i = 1, #list, 2 do
-    local one = mutation(s, list[i], list[i + 1])
-    if not seen[one] then
-      seen[one] = true
-      parts[#parts + 1] = one
-    end
-  end
+  local parts = distinct(s, list, mutation)
   sort(parts)
   return concat(parts)
 end
@@ -365,7 +358,7 @@ local RPCS = {
     spec = SPECS.ExecuteBatchDmlRequest,
     shape = function(s, out)
       check_transaction(s, out, 2)
-      return statements(s, out)
+      return concat(distinct(s, out[3] or {}, batch_statement))
     end,
     options = 5,
   },
@@ -453,42 +446,30 @@ end
 -- what a client must not control.
 local function rewrite(body, out, rpc, decision)
   local append = ""
+  -- At most two pairs of positions: the one field of a request that is cut (routing_hint), and the request options.
   local cut = out.cut
   if rpc.creates then
     append = encode_bytes(rpc.creates, encode_bytes(5, decision.role))
   elseif rpc.options then
-    local options = out.options
     local kept = ""
-    if options and options.cut then
+    if out.options and out.options.cut then
       -- client_context holds secure_context, which says who the user is: the whole message is built anew.
-      kept = without(body, out[rpc.options], out[-rpc.options], options.cut)
-      cut = cut or {}
-      cut[#cut + 1] = rpc.options
-      cut.options = true
+      local first, last = out[rpc.options], out[-rpc.options]
+      kept = without(body, first, last, out.options.cut)
+      -- Before the payload stand its tag (one byte for a number below 16) and its length.
+      first = first - 1 - #encode_varint(last - first + 1)
+      if not cut then
+        cut = { first, last }
+      elseif first < cut[1] then
+        cut = { first, last, cut[1], cut[2] }
+      else
+        cut = { cut[1], cut[2], first, last }
+      end
     end
     append = encode_bytes(rpc.options, kept .. encode_bytes(3, decision.tag))
   end
   if append == "" and not cut then return nil end
-  local message
-  if not cut then
-    message = sub(body, 6)
-  else
-    local ranges = {}
-    for i = 1, #cut - #cut % 2, 2 do ranges[#ranges + 1] = { cut[i], cut[i + 1] } end
-    if cut.options then
-      -- From the tag (one byte for a number below 16) and the length up to the payload's end.
-      local first = out[rpc.options]
-      local length = out[-rpc.options] - first + 1
-      ranges[#ranges + 1] = { first - #encode_varint(length) - 1, out[-rpc.options] }
-    end
-    sort(ranges, function(a, b) return a[1] < b[1] end)
-    local flat = {}
-    for i = 1, #ranges do
-      flat[#flat + 1] = ranges[i][1]
-      flat[#flat + 1] = ranges[i][2]
-    end
-    message = without(body, 6, #body, flat)
-  end
+  local message = cut and without(body, 6, #body, cut) or sub(body, 6)
   local n = #message + #append
   return char(0, rshift(n, 24), band(rshift(n, 16), 255), band(rshift(n, 8), 255), band(n, 255)) .. message .. append
 end
