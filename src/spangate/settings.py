@@ -37,8 +37,8 @@ class Intervals:
     checkpoint_timeout_ms: int = 5_000
     # The epoch is a lookup: a checkpoint that takes this long hangs, and the grace must not be spent on waiting for it.
     epoch_timeout_ms: int = 1_000
-    # The file watch: an intent change is seen at most this late.
-    watch_ms: int = 200
+    # The file watch looks this often; an intent change is in force after two looks that see the same.
+    watch_ms: int = 100
 
 
 LIMITS = Limits()

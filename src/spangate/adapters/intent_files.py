@@ -1,7 +1,8 @@
 """An intent file and the schema files it names: read and checked, and watched for changes.
 
 Rules: a change takes effect whole or not at all: a broken intent leaves the policy in force as it is, and its errors
-are told once for each content of the files.
+are told once for each content of the files. Editors empty a file before they fill it: a change counts once two looks
+in a row see the same.
 Not here: the form of an intent (intent/), of a schema (sql/ddl.py).
 """
 
@@ -61,7 +62,7 @@ class IntentWatcher:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spangate-intent", daemon=True)
         self._files = files_of(path)
-        self._seen = self._digest()
+        self._before = self._seen = self._digest()
 
     def start(self) -> None:
         """What was there when this was made counts as known."""
@@ -72,20 +73,25 @@ class IntentWatcher:
         self._stopping.set()
         self._thread.join()
 
+    def look(self) -> None:
+        """One look: tells of a change that the look before saw too."""
+        digest = self._digest()
+        settled, self._before = digest == self._before, digest
+        if digest == self._seen or not settled:
+            return
+        # Known before it is read: were the files to change in between, the next look sees a difference.
+        self._files = files_of(self._path)
+        self._before = self._seen = self._digest()
+        try:
+            policy = load_policy(self._path)
+        except SpangateError as error:
+            self._broken(f"{error.message}\nthe policy before stays in force")
+        else:
+            self._changed(policy)
+
     def _run(self) -> None:
         while not self._stopping.wait(INTERVALS.watch_ms / 1000):
-            digest = self._digest()
-            if digest == self._seen:
-                continue
-            # Known before it is read: were the files to change in between, the next look sees a difference.
-            self._files = files_of(self._path)
-            self._seen = self._digest()
-            try:
-                policy = load_policy(self._path)
-            except SpangateError as error:
-                self._broken(f"{error.message}\nthe policy before stays in force")
-            else:
-                self._changed(policy)
+            self.look()
 
     def _digest(self) -> bytes:
         return self._digest_of(self._files)
