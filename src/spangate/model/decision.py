@@ -18,6 +18,7 @@ class Reason(StrEnum):
     # Made by the checkpoint.
     GRANTED = "granted"
     MISSING_GRANT = "missing-grant"
+    DENIED = "denied"
     UNKNOWN_IDENTITY = "unknown-identity"
     UNKNOWN_DATABASE = "unknown-database"
     UNKNOWN_TABLE = "unknown-table"
@@ -27,6 +28,8 @@ class Reason(StrEnum):
     UNTRUSTED_CERTIFICATE = "untrusted-certificate"
     UNSUPPORTED_RPC = "unsupported-rpc"
     UNSUPPORTED_FEATURE = "unsupported-feature"
+    FOREIGN_SESSION = "foreign-session"
+    FOREIGN_TRANSACTION = "foreign-transaction"
     MALFORMED_REQUEST = "malformed-request"
     COMPRESSED_MESSAGE = "compressed-message"
     REQUEST_TOO_LARGE = "request-too-large"
@@ -40,7 +43,8 @@ class Decision:
     """The answer for one identity and one request shape under one policy.
 
     `identity` is the SPIFFE ID, `name` its name in the intent (None if it has none); `database` the alias (None if
-    unknown); `missing` are the accesses no grant covers; `grants` are exactly the grants an allow rests on;
+    unknown); `missing` are the accesses no grant covers; `grants` are exactly the grants that a decision rests on:
+    those that allow, or for the reason DENIED the exceptions that deny;
     `detail` is the analyser's or checker's own sentence where there is one.
     """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 
 from spangate.model.access import Operation
@@ -15,6 +16,8 @@ from spangate.model.identity import SpiffeId
 from spangate.model.schema import Schema
 
 POLICY_VERSION_HEX_DIGITS = 12
+# `schema: live`: the schema is asked of the database.
+LIVE = "live"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,9 +34,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One permission: `identity` may do `operation` on these columns of `table` in `database` (an alias).
+    """One permission or exception: `identity` may, or with `deny` may not, do `operation` on these columns of `table`
+    in `database` (an alias).
 
-    `columns` is always written out in full, spelled as in the schema; empty for delete.
+    `columns` is always written out in full, spelled as in the schema; empty for delete, for what has no columns (views,
+    sequences, ...) and for operations on the database as a whole, whose `table` is empty too. `every` says that columns
+    which the schema does not know yet belong to it: the grant names the table as such, or all columns but some.
+    It holds before `until` (an aware datetime in UTC), or without end. `role` is the role of the intent it came by.
     `text` is the grant as the author wrote it, `Customers(CustomerId, Name)`, and `position` where.
     """
 
@@ -42,21 +49,34 @@ class Grant:
     operation: Operation
     table: str
     columns: frozenset[str]
-    text: str = field(compare=False)
-    position: Position = field(compare=False)
+    every: bool = False
+    deny: bool = False
+    until: datetime | None = None
+    role: str | None = None
+    text: str = field(compare=False, default="")
+    position: Position = field(compare=False, default=Position("", 0, 0))
 
     def __str__(self) -> str:
-        return f"{self.identity} may {self.operation} {self.text} in {self.database} ({self.position})"
+        verb = "may not" if self.deny else "may"
+        what = f"{self.operation} {self.text}" if self.text else self.operation.value
+        return f"{self.identity} {verb} {what} in {self.database} ({self.position})"
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyDatabase:
-    """A database of the intent. `alias` is its name in the intent."""
+    """A database of the intent. `alias` is its name in the intent.
+
+    `schema_file` is `LIVE` where the schema comes from the database itself. With `keep_tags` the application's own
+    transaction tag is kept behind Spangate's; with `secure_context` every request says in Spanner's secure context
+    which identity it is from.
+    """
 
     alias: str
     path: DatabasePath
     schema: Schema
     schema_file: str
+    keep_tags: bool = False
+    secure_context: bool = False
 
 
 @dataclass(frozen=True)

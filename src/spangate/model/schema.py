@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 
 
@@ -59,12 +60,45 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
+class Dialect(StrEnum):
+    """A database's SQL, by the names of google.spanner.admin.database.v1.DatabaseDialect in lower case."""
+
+    GOOGLESQL = "googlesql"
+    POSTGRESQL = "postgresql"
+
+
+class ObjectKind(StrEnum):
+    """What a schema holds besides tables and indexes that can be granted or read."""
+
+    VIEW = "view"
+    CHANGE_STREAM = "change stream"
+    SEQUENCE = "sequence"
+    MODEL = "model"
+    QUEUE = "queue"
+    GRAPH = "property graph"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaObject:
+    """A named thing that is no table. `definition` is its own DDL statement, without comments, as it stands.
+
+    `definer` is set for a view with definer's rights: whoever may read the view need not read what is behind it.
+    """
+
+    kind: ObjectKind
+    name: str
+    definition: str
+    definer: bool = False
+
+
 @dataclass(frozen=True)
 class Schema:
-    """The tables and indexes of one database."""
+    """The tables, indexes and other objects of one database."""
 
     tables: tuple[Table, ...]
     indexes: tuple[Index, ...] = ()
+    objects: tuple[SchemaObject, ...] = ()
+    dialect: Dialect = Dialect.GOOGLESQL
     # Functions that the schema defines, in lower case, sorted. One may hide a built-in and do more than its name says.
     functions: tuple[str, ...] = ()
     # Every statement in order, without semicolon and comments, so that `up` can create the database from them.
@@ -81,6 +115,14 @@ class Schema:
     def table(self, name: str) -> Table | None:
         """The table of that name in any case, or None."""
         return self._tables.get(name.lower())
+
+    @cached_property
+    def _objects(self) -> Mapping[str, SchemaObject]:
+        return {one.name.lower(): one for one in self.objects}
+
+    def object(self, name: str) -> SchemaObject | None:
+        """The view, change stream, sequence, model, queue or graph of that name in any case, or None."""
+        return self._objects.get(name.lower())
 
     def index(self, name: str) -> Index | None:
         """The index of that name in any case, or None."""
@@ -100,6 +142,8 @@ class Schema:
                 for t in sorted(self.tables, key=lambda t: t.name)
             ],
             "indexes": [[i.name, i.table, i.key, i.storing] for i in sorted(self.indexes, key=lambda i: i.name)],
+            "objects": sorted([o.kind, o.name, o.definition, o.definer] for o in self.objects),
             "functions": self.functions,
+            "dialect": self.dialect,
         }
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
