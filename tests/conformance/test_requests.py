@@ -249,9 +249,7 @@ def test_the_role_is_forced_whatever_the_client_asked(worker, method):
     assert dict(session.labels) == {"a": "b", OWNER_LABEL: "i" + OWNER.decode()}
 
 
-@pytest.mark.parametrize(
-    "method", ["ExecuteSql", "ExecuteBatchDml", "Read", "BeginTransaction", "Commit", "BatchWrite"]
-)
+@pytest.mark.parametrize("method", sorted(TAGGED))
 def test_the_tag_is_forced_and_the_secure_context_is_gone(worker, method):
     request = message(method, request_options=FORGED, **({"statements": [DML]} if method == "ExecuteBatchDml" else {}))
     stream, _ = sent(worker, method, request)
@@ -343,7 +341,7 @@ def test_no_resource_prefix_is_added(worker):
     assert b"google-cloud-resource-prefix" not in stream.headers
 
 
-# Tags and the secure context --------------------------------------------------------------------------------------------
+# Tags and the secure context ------------------------------------------------------------------------------------------
 
 
 def options_sent(worker: Worker, method: str, more: dict[bytes, bytes], **fields: Any) -> Any:
