@@ -103,6 +103,7 @@ return {
     request_bytes_max = rpcs.REQUEST_BYTES_MAX,
     commit_bytes_max = rpcs.COMMIT_BYTES_MAX,
     entries_max = wire.ENTRIES_MAX,
+    distinct_max = shape.DISTINCT_MAX,
     epoch_check_ms = decisions.EPOCH_CHECK_MS,
     grace_ms = GRACE_MS,
     checkpoint_timeout_ms = decisions.CHECKPOINT_TIMEOUT_MS,

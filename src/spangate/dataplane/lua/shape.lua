@@ -5,7 +5,7 @@
 -- Not here: which calls there are (rpcs.lua), which accesses a shape makes (the checkpoint).
 
 local concat, sort = table.concat, table.sort
-local malformed = refusal.malformed
+local refuse, malformed = refusal.refuse, refusal.malformed
 local scan, scan_field, is_zero = wire.scan, wire.scan_field, wire.is_zero
 local text, netstring, add_netstrings = wire.text, wire.netstring, wire.add_netstrings
 
@@ -53,11 +53,17 @@ local function statement(s, out, sql, types)
   return netstring(sql) .. netstring(concat(add_netstrings({}, s, types)))
 end
 
+-- tests/conformance/test_limits.py holds it against settings.py, where the reason stands.
+local DISTINCT_MAX = 10000
+
 -- Adds to `parts` the shapes that `read` gives of a MANY field's messages, each once, in the order of their first.
 local function add_distinct(parts, seen, s, list, read)
   for i = 1, #list, 2 do
     local one = read(s, list[i], list[i + 1])
     if not seen[one] then
+      if #parts == DISTINCT_MAX then
+        refuse("request-too-large", "more than " .. DISTINCT_MAX .. " different statements or kinds of mutation")
+      end
       seen[one] = true
       parts[#parts + 1] = one
     end
@@ -147,7 +153,7 @@ local function create(s, out)
   for i = 1, #labels, 2 do
     local label = scan(s, labels[i], labels[i + 1], messages["Session.LabelsEntry"], {})
     if text(s, label, 1) == OWNER_LABEL then
-      refusal.refuse("unsupported-feature", "the label `" .. OWNER_LABEL .. "` is Spangate's own; leave it out")
+      refuse("unsupported-feature", "the label `" .. OWNER_LABEL .. "` is Spangate's own; leave it out")
     end
   end
   return ""
@@ -160,6 +166,7 @@ end
 local function plain() return "" end
 
 return {
+  DISTINCT_MAX = DISTINCT_MAX,
   NO_FLAGS = NO_FLAGS,
   PARTITIONED = PARTITIONED,
   OWNER_LABEL = OWNER_LABEL,
