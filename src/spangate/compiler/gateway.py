@@ -50,8 +50,8 @@ CONNECTIONS_MAX = 10_000
 # a certificate of one hour is replaced after at most 36 minutes, so a connection begins with 24 minutes left or more.
 CONNECTION_SECONDS_MAX = 20 * 60
 STREAMS_PER_CONNECTION_MAX = 1024
-# Credentials of the client never reach Spanner: the identity is the workload's, by certificate. Nor does what chooses the
-# project that pays.
+# Credentials of the client never reach Spanner: the identity is the workload's, by certificate. Nor does its choice of
+# the project that pays.
 _HEADERS_REMOVED = [
     "authorization",
     "x-goog-api-key",
