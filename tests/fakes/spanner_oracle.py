@@ -132,7 +132,9 @@ def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str)
     if method in CREATES:
         session = getattr(found, CREATES[method])
         session.creator_role = role
-        session.labels[OWNER_LABEL] = f"i{owner}"
+        # Spanner takes no labels on multiplexed sessions.
+        if not session.multiplexed:
+            session.labels[OWNER_LABEL] = f"i{owner}"
     if "routing_hint" in names:
         found.ClearField("routing_hint")
     if "request_options" in names:

@@ -18,7 +18,6 @@ local CACHE_ENTRIES_MAX = 10000
 local CACHE_KEY_BYTES_MAX = 16777216
 
 local state = {
-  seal = nil, -- the sealing keys, as the checkpoint says them, newest first
   epoch = nil, -- the policy version that the cached decisions were made under
   verified_at = -1e18, -- when the checkpoint last confirmed it, ms
   check_at = -1e18, -- when to ask again, ms
@@ -81,7 +80,6 @@ local function refresh(handle)
     end
     -- From before the call: the answer says what held at some moment after it.
     state.verified_at = now
-    state.seal = said(headers, "x-spangate-seal")
   end
   return clock(handle)
 end

@@ -48,12 +48,11 @@ function envoy_on_request(handle)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
-  local owned, later, found = pcall(check, handle, now, identity, rpc, body, out, database)
-  if not owned then return answer_refusal(handle, later) end
-  now = later
+  local owned, found = pcall(check, identity, rpc, body, out, database)
+  if not owned then return answer_refusal(handle, found) end
 
   local flags = out.flags
-  if found and found.partitioned then flags = PARTITIONED[flags] or flags end
+  if found.partitioned then flags = PARTITIONED[flags] or flags end
   local key = identity .. "\n" .. rpc.prefix .. #database .. ":" .. database .. "," .. flags .. rest
   local decision = recall(key)
   -- A clock that was set back must not prolong anything.
@@ -79,7 +78,7 @@ function envoy_on_request(handle)
     headers:add(PREFIX_HEADER, database)
   end
   local metadata = handle:streamInfo():dynamicMetadata()
-  local hook = found and found.answer or rpc.answer
+  local hook = found.answer or rpc.answer
   if hook then
     -- A compressed answer could not be read.
     headers:remove("grpc-accept-encoding")

@@ -16,10 +16,22 @@ local TAG_CHARACTERS_MAX = 50
 -- The key of the secure context's entry; SECURE_CONTEXT('spangate_identity') reads it in a statement.
 local CONTEXT_KEY = "spangate_identity"
 
--- Session{creator_role = 5, labels = 2 {key = 1, value = 2}}
-local function session(decision)
-  local label = encode_bytes(1, shape.OWNER_LABEL) .. encode_bytes(2, "i" .. decision.owner)
-  return encode_bytes(5, decision.role) .. encode_bytes(2, label)
+-- The policy version in a tag: `sg:<identity key, 13>:<policy version, 12 hex digits>`.
+local POLICY_FIRST, POLICY_LAST = 18, 29
+-- By the label of a session ListSessions tells whose it is. A label's value begins with a letter.
+local OWNER_PREFIX = "i"
+
+local function policy_of(tag)
+  return sub(tag, POLICY_FIRST, POLICY_LAST)
+end
+
+-- Session{creator_role = 5, labels = 2 {key = 1, value = 2}}. Spanner refuses labels on multiplexed sessions, which it
+-- does not list either.
+local function session(decision, multiplexed)
+  local role = encode_bytes(5, decision.role)
+  if multiplexed then return role end
+  local label = encode_bytes(1, shape.OWNER_LABEL) .. encode_bytes(2, OWNER_PREFIX .. decision.owner)
+  return encode_bytes(2, label) .. role
 end
 
 -- RequestOptions{transaction_tag = 3, client_context = 4 {secure_context = 1 {key = 1, value = 2 {string_value = 3}}}}
@@ -35,7 +47,10 @@ end
 -- The transaction tag: under the policy version that the transaction has had from its beginning, followed by the
 -- application's own where the policy keeps it.
 local function tag_of(body, out, decision, found)
-  local tag = found and found.policy and "sg:" .. decision.owner .. ":" .. found.policy or decision.tag
+  local tag = decision.tag
+  if found.policy and found.policy ~= policy_of(tag) then
+    tag = sub(tag, 1, POLICY_FIRST - 1) .. found.policy .. sub(tag, POLICY_LAST + 1)
+  end
   local own = decision.keeps_tags and out.options and text(body, out.options, 3) or ""
   if own == "" then return tag end
   -- Spanner takes printable ASCII only.
@@ -44,7 +59,6 @@ end
 
 -- What is appended to every request with this decision, if nothing but the decision says what.
 local function usual(rpc, decision)
-  if rpc.creates then return encode_bytes(rpc.creates, session(decision)) end
   return rpc.options and encode_bytes(rpc.options, request_options(decision, decision.tag)) or ""
 end
 
@@ -74,14 +88,20 @@ local function rewrite(body, out, rpc, decision, found)
     else
       cut = { cut[1], cut[2], first, last }
     end
-  elseif rpc.options and (decision.keeps_tags or found and found.policy) then
+  elseif rpc.creates then
+    append = encode_bytes(rpc.creates, session(decision, out.multiplexed))
+  elseif rpc.options and (decision.keeps_tags or found.policy) then
     append = encode_bytes(rpc.options, request_options(decision, tag_of(body, out, decision, found)))
   end
-  if found and found.append then append = append .. found.append end
+  append = append .. found.append
   if append == "" and not cut then return nil end
   local message = cut and without(body, 6, #body, cut) or sub(body, 6)
   local n = #message + #append
   return char(0, rshift(n, 24), band(rshift(n, 16), 255), band(rshift(n, 8), 255), band(n, 255)) .. message .. append
 end
 
-return { rewrite = rewrite }
+return {
+  OWNER_PREFIX = OWNER_PREFIX,
+  policy_of = policy_of,
+  rewrite = rewrite,
+}

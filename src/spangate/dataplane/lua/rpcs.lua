@@ -95,8 +95,8 @@ local function message_end(body, rpc)
 end
 
 -- A request body -> its scanned fields, its database and the last part of its shape. Refuses what it cannot read. Beside
--- the fields' places by number, `out` holds those within messages: selector, begun and read_write (shape.lua), options;
--- and `flags`, as a netstring.
+-- the fields' places by number, `out` holds those within messages: selector, single, begins, multiplexed (shape.lua),
+-- options; and `flags`, as a netstring.
 local function read_request(body, rpc)
   begin_request()
   local out = scan(body, 6, message_end(body, rpc), rpc.spec, {})

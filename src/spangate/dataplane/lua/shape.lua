@@ -20,19 +20,21 @@ local function hide(out)
   out.flags = HIDDEN[out.flags] or out.flags
 end
 
--- Reads TransactionOptions, and leaves in `out.begun` where their fields are, in `out.read_write` those of read_write.
-local function read_options(s, out, options)
-  if not options then return end
+-- Reads the TransactionOptions in field `number` of `within`: where their fields are, or nil.
+local function read_options(s, out, within, number)
+  local options = scan_field(s, within, number, messages.TransactionOptions)
+  if not options then return nil end
   if (options[1] and 1 or 0) + (options[2] and 1 or 0) + (options[3] and 1 or 0) > 1 then
     malformed("a transaction has two modes")
   end
-  out.begun = options
-  if options[1] then out.read_write = scan_field(s, options, 1, messages["TransactionOptions.ReadWrite"]) end
+  if options[1] then scan_field(s, options, 1, messages["TransactionOptions.ReadWrite"]) end
   if options[3] then out.flags = PARTITIONED[out.flags] end
   if options[5] and not is_zero(s, options[5], options[-5]) then hide(out) end
+  return options
 end
 
--- Reads the TransactionSelector in field 2, and leaves in `out.selector` where its fields are.
+-- Reads the TransactionSelector in field 2, and leaves in `out.selector` where its fields are, in `out.single` and
+-- `out.begins` those of the options of a transaction of this request alone, or of one that begins with it.
 local function read_selector(s, out)
   local selector = scan_field(s, out, 2, messages.TransactionSelector)
   if not selector then return end
@@ -40,8 +42,8 @@ local function read_selector(s, out)
     malformed("a transaction is selected twice")
   end
   out.selector = selector
-  read_options(s, out, scan_field(s, selector, 1, messages.TransactionOptions))
-  read_options(s, out, scan_field(s, selector, 3, messages.TransactionOptions))
+  out.single = read_options(s, out, selector, 1)
+  out.begins = read_options(s, out, selector, 3)
 end
 
 -- Statements and reads.
@@ -122,13 +124,13 @@ local function sorted(parts)
 end
 
 local function begin(s, out)
-  read_options(s, out, scan_field(s, out, 2, messages.TransactionOptions))
+  out.begins = read_options(s, out, out, 2)
   return out[4] and mutation(s, out[4], out[-4]) or ""
 end
 
 local function commit(s, out)
   if out[2] and out[3] then malformed("a transaction is selected twice") end
-  read_options(s, out, scan_field(s, out, 3, messages.TransactionOptions))
+  out.single = read_options(s, out, out, 3)
   return sorted(add_distinct({}, {}, s, out[4] or {}, mutation))
 end
 
@@ -149,7 +151,9 @@ local OWNER_LABEL = "spangate-owner"
 
 local function create(s, out)
   local template = scan_field(s, out, 2, messages.Session)
-  local labels = template and template[2] or {}
+  if not template then return "" end
+  out.multiplexed = template[6] and not is_zero(s, template[6], template[-6])
+  local labels = template[2] or {}
   for i = 1, #labels, 2 do
     local label = scan(s, labels[i], labels[i + 1], messages["Session.LabelsEntry"], {})
     if text(s, label, 1) == OWNER_LABEL then

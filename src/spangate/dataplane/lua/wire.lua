@@ -178,6 +178,8 @@ return {
   BYTES = BYTES,
   MANY = MANY,
   CUT = CUT,
+  small_varint = small_varint,
+  skip_varint = skip_varint,
   is_zero = is_zero,
   ENTRIES_MAX = ENTRIES_MAX,
   begin_request = begin_request,
