@@ -14,15 +14,18 @@ from collections.abc import Mapping as Map
 from spangate.errors import Broken
 from spangate.intent.errors import Problems, listed, shown
 from spangate.intent.grants import read_grants
+from spangate.intent.moments import read_moment
 from spangate.intent.nodes import Mapping, Node, Scalar, Sequence, read_nodes
-from spangate.intent.tree import AccessEntry, DatabaseEntry, IdentityEntry, Intent, Word
+from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, RoleUse, Word
 from spangate.intent.words import (
     ALIAS,
     DATABASE_KEYS,
     DATABASE_KEYS_REQUIRED,
     DEFAULT_PROJECT,
-    DIALECT,
+    DENY_KEY,
+    DIALECTS,
     EXAMPLES,
+    EXAMPLES_OF_PARTS,
     FORMAT_VERSION,
     IDENTITY_KEYS,
     IDENTITY_NAME,
@@ -30,18 +33,30 @@ from spangate.intent.words import (
     LATER_WORDS,
     NAME_CHARACTERS_MAX,
     OPERATION_KEYS,
+    OPERATIONS_OF,
+    ROLE_KEY,
+    ROLE_USE_KEYS,
+    ROLES_KEY,
     ROOT_KEYS,
     ROOT_KEYS_REQUIRED,
     SCHEMA_FILE_CHARACTERS_MAX,
+    SWITCH_KEYS,
+    TAGS_KEEP,
+    UNTIL_KEY,
 )
-from spangate.model.access import Operation
 from spangate.model.database import BadResourceName, DatabasePath
 from spangate.model.identity import BadSpiffeId, check_segment, check_trust_domain
 from spangate.model.nearest import nearest
 from spangate.model.policy import Position
+from spangate.model.schema import Dialect
 
 _IDENTITY_NAME = re.compile(IDENTITY_NAME, re.ASCII)
 _ALIAS = re.compile(ALIAS, re.ASCII)
+
+# An exception has no exceptions.
+_DENIED_KEYS = {key: text for key, text in OPERATION_KEYS.items() if key != DENY_KEY}
+_UNTIL_KEYS = {UNTIL_KEY: ROLE_USE_KEYS[UNTIL_KEY]}
+_ROLES_TAKEN = "under `access` this word gives an identity its roles; choose another alias"
 
 _ReadName = Callable[[Scalar], Word | None]
 
@@ -79,14 +94,27 @@ class _Parser:
             for key, value in self._named(parts.get("identities"), "identities", self._identity_name)
             if (entry := self._identity(key, value)) is not None
         )
-        access = tuple(
-            grants
-            for identity, value in self._named(parts.get("access"), "access", self._identity_name)
-            for grants in self._access(identity, value)
-        )
+        roles: list[Word] = []
+        role_access: list[AccessEntry] = []
+        for role, value in self._named(parts.get("roles"), "roles", self._role_name):
+            roles.append(role)
+            role_access += self._access(role, value)
+        uses: list[RoleUse] = []
+        access: list[AccessEntry] = []
+        for identity, value in self._named(parts.get("access"), "access", self._identity_name):
+            access += self._access(identity, value, uses)
         if trust_domain is None:
             return None
-        return Intent(root.position, trust_domain, databases, identities, access)
+        return Intent(
+            root.position,
+            trust_domain,
+            databases,
+            identities,
+            tuple(roles),
+            tuple(role_access),
+            tuple(uses),
+            tuple(access),
+        )
 
     # The parts of the file.
 
@@ -113,9 +141,14 @@ class _Parser:
 
     def _database(self, alias: Word, node: Node) -> DatabaseEntry | None:
         parts = self._record(node, shown(alias.text), DATABASE_KEYS, DATABASE_KEYS_REQUIRED)
+        if alias.text == ROLES_KEY:
+            self._problems.add(alias.position, f"a database cannot be called {shown(alias.text)}", _ROLES_TAKEN)
+            return None
         if parts is None:
             return None
-        self._dialect(parts.get("dialect"))
+        dialect = self._dialect(parts.get("dialect"))
+        keep_tags = self._keep_tags(parts.get("tags"))
+        secure_context = "secure_context" in parts and self._is_true(parts["secure_context"], "secure_context")
         instance = self._resource_part(parts.get("instance"), "instance")
         database = self._resource_part(parts.get("database"), "database")
         schema = self._schema_file(parts.get("schema"))
@@ -125,16 +158,39 @@ class _Parser:
             project = Word(DEFAULT_PROJECT, alias.position)
         if project is None or instance is None or database is None or schema is None:
             return None
-        return DatabaseEntry(alias, project, instance, database, schema)
+        dialect_position = parts["dialect"].position if "dialect" in parts else alias.position
+        return DatabaseEntry(
+            alias, project, instance, database, schema, dialect, dialect_position, keep_tags, secure_context
+        )
 
-    def _dialect(self, node: Node | None) -> None:
+    def _dialect(self, node: Node | None) -> Dialect:
+        """The default where there is none or a wrong one, which is a problem then."""
         word = self._text(node, "dialect")
-        if word is None or word.text == DIALECT:
-            return
-        if word.text.lower() in {"postgresql", "postgres", "pg"}:
-            self._problems.add(word.position, "the PostgreSQL dialect is not supported by this version yet")
+        if word is not None and word.text in DIALECTS:
+            return Dialect(word.text)
+        if word is not None:
+            near = DIALECTS[1] if word.text.lower() in {"postgres", "pg"} else nearest(word.text, DIALECTS)
+            help_line = f"did you mean {shown(near)}?" if near else f"write one of {listed(DIALECTS)}"
+            self._problems.add(word.position, f"unknown dialect {shown(word.text)}", help_line)
+        return Dialect.GOOGLESQL
+
+    def _keep_tags(self, node: Node | None) -> bool:
+        word = self._text(node, "tags")
+        if word is not None and word.text != TAGS_KEEP:
+            help_line = f"write `{EXAMPLES['tags']}`, or take it out: tags are then replaced"
+            self._problems.add(word.position, f"{shown(word.text)} is not what can be done with tags", help_line)
+        return word is not None
+
+    def _is_true(self, node: Node, key: str) -> bool:
+        """Only `true` is something to say: what is not wanted is left out."""
+        if isinstance(node, Scalar) and node.plain and node.text == "true":
+            return True
+        help_line = f"write `{key}: true`, or take it out"
+        if isinstance(node, Scalar) and node.kind != "nothing":
+            self._problems.add(node.position, f"{shown(key)} cannot be {shown(node.text)}", help_line)
         else:
-            self._problems.add(word.position, f"unknown dialect {shown(word.text)}", f"write `{DIALECT}`")
+            self._wrong_kind(node, shown(key), "`true`", help_line)
+        return False
 
     def _resource_part(self, node: Node | None, key: str) -> Word | None:
         word = self._text(node, key)
@@ -197,18 +253,74 @@ class _Parser:
         at_account = Position(file, line, column + len(namespace) + 1)
         return IdentityEntry(name, kind, Word(namespace, word.position), Word(account, at_account))
 
-    def _access(self, identity: Word, node: Node) -> Iterator[AccessEntry]:
-        for database, value in self._named(node, identity.text, self._alias):
-            parts = self._record(value, shown(database.text), OPERATION_KEYS, ())
-            if parts is None:
+    def _access(self, holder: Word, node: Node, uses: list[RoleUse] | None = None) -> Iterator[AccessEntry]:
+        """What an identity holds, or, without `uses`, a role. The roles that it holds go to `uses`."""
+        for database, value in self._named(node, holder.text, self._alias):
+            if database.text == ROLES_KEY:
+                if uses is None:
+                    self._problems.add(database.position, "a role holds no other roles", "write its grants out")
+                else:
+                    uses += self._role_uses(holder, value)
                 continue
-            grants = [
-                grant
-                for key, tables in parts.items()
-                if (items := self._list(tables, key)) is not None
-                for grant in read_grants(items, Operation(key), self._problems)
-            ]
-            yield AccessEntry(identity, database, tuple(grants))
+            parts = self._record(value, shown(database.text), OPERATION_KEYS, ())
+            if parts is not None:
+                yield AccessEntry(holder, database, tuple(self._grants(parts, deny=False)))
+
+    def _grants(self, parts: dict[str, Node], *, deny: bool) -> Iterator[GrantEntry]:
+        for key, value in parts.items():
+            if key == DENY_KEY:
+                inside = self._record(value, shown(DENY_KEY), _DENIED_KEYS, ())
+                yield from self._grants(inside or {}, deny=True)
+            elif key in SWITCH_KEYS:
+                yield from self._switch(key, value, deny)
+            else:
+                items = self._list(value, key)
+                yield from read_grants(items, key, deny, self._problems) if items is not None else ()
+
+    def _switch(self, key: str, node: Node, deny: bool) -> Iterator[GrantEntry]:
+        """`schema: true` or `schema: {until: ...}`."""
+        (operation,) = OPERATIONS_OF[key]
+        nothing = Word("", node.position)
+        if isinstance(node, Mapping):
+            parts = self._record(node, shown(key), _UNTIL_KEYS, (UNTIL_KEY,))
+            until = read_moment(parts[UNTIL_KEY], self._problems) if parts and UNTIL_KEY in parts else None
+            if until is not None:
+                yield GrantEntry(key, operation, nothing, None, (), until, deny)
+        elif isinstance(node, Sequence):
+            self._wrong_kind(node, shown(key), "`true`", f"it is about the whole database: write `{key}: true`")
+        elif self._is_true(node, key):
+            yield GrantEntry(key, operation, nothing, None, deny=deny)
+
+    def _role_uses(self, identity: Word, node: Node) -> Iterator[RoleUse]:
+        example = f"for instance `{EXAMPLES_OF_PARTS[ROLES_KEY]}`"
+        if not isinstance(node, Sequence):
+            self._wrong_kind(node, shown(ROLES_KEY), "a list of roles", example)
+            return
+        if not node.items:
+            self._problems.add(node.position, f"{shown(ROLES_KEY)} is empty", "name roles, or take it out")
+        seen: set[str] = set()
+        for item in node.items:
+            use = self._role_use(identity, item)
+            if use is not None and use.role.text in seen:
+                self._problems.add(use.role.position, f"the role {shown(use.role.text)} stands twice", "take one out")
+            elif use is not None:
+                seen.add(use.role.text)
+                yield use
+
+    def _role_use(self, identity: Word, item: Node) -> RoleUse | None:
+        if isinstance(item, Scalar):
+            role = self._role_name(item) if item.kind != "nothing" else self._text(item, ROLE_KEY)
+            return RoleUse(identity, role, None) if role is not None else None
+        if isinstance(item, Sequence):
+            self._wrong_kind(item, "an entry of `roles`", "a role", f"for instance `{EXAMPLES_OF_PARTS[ROLE_KEY]}`")
+            return None
+        parts = self._record(item, "this entry", ROLE_USE_KEYS, tuple(ROLE_USE_KEYS))
+        if parts is None or len(parts) < len(ROLE_USE_KEYS):
+            return None
+        until = read_moment(parts[UNTIL_KEY], self._problems)
+        name = parts[ROLE_KEY]
+        role = self._role_name(name) if isinstance(name, Scalar) and name.text else self._text(name, ROLE_KEY)
+        return RoleUse(identity, role, until) if role is not None and until is not None else None
 
     # The shapes that parts have.
 
@@ -260,7 +372,7 @@ class _Parser:
             self._wrong_kind(node, shown(key), "a list of tables", f"for instance `{key}: [Orders]`")
             return None
         if not node.items:
-            self._problems.add(node.position, f"{shown(key)} is empty", "name tables, or take it out to grant nothing")
+            self._problems.add(node.position, f"{shown(key)} is empty", "name tables, or take it out")
             return None
         return node
 
@@ -293,6 +405,10 @@ class _Parser:
         rule = f"lower-case letters, digits and `-`, a letter first, at most {IDENTITY_NAME_CHARACTERS_MAX} characters"
         return self._name(key, _IDENTITY_NAME, "an identity", rule)
 
+    def _role_name(self, key: Scalar) -> Word | None:
+        rule = f"lower-case letters, digits and `-`, a letter first, at most {IDENTITY_NAME_CHARACTERS_MAX} characters"
+        return self._name(key, _IDENTITY_NAME, "a role", rule)
+
     def _alias(self, key: Scalar) -> Word | None:
         rule = f"lower-case letters, digits, `_` and `-`, a letter first, at most {NAME_CHARACTERS_MAX} characters"
         return self._name(key, _ALIAS, "a database", rule)
@@ -317,4 +433,5 @@ def _word(scalar: Scalar) -> Word:
 
 
 def _example(key: str) -> str | None:
-    return f"for instance `{EXAMPLES[key]}`" if key in EXAMPLES else None
+    example = EXAMPLES.get(key) or EXAMPLES_OF_PARTS.get(key)
+    return f"for instance `{example}`" if example else None
