@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.clock import NOON, FakeClock
 from fakes.http import exchange_headers
 from fakes.shop import policy
 from spangate.adapters.checkpoint_door import checkpoint_app
@@ -59,11 +60,11 @@ def mutation(*parts: str) -> str:
 
 
 def reason_of(identity: str, encoded: bytes) -> Reason:
-    return judge(POLICY, FakeStatements(), identity, encoded).reason
+    return judge(POLICY, FakeStatements(), identity, encoded, NOON).reason
 
 
 def test_a_granted_statement_is_allowed() -> None:
-    decision = judge(POLICY, FakeStatements(), CHECKOUT, sql("SELECT Name FROM Customers"))
+    decision = judge(POLICY, FakeStatements(), CHECKOUT, sql("SELECT Name FROM Customers"), NOON)
     assert decision.allowed
     assert decision.accesses == READ_NAMES
     assert decision.name == "checkout"
@@ -102,13 +103,13 @@ def test_one_unreadable_statement_denies_a_whole_batch() -> None:
 
 def test_a_stranger_costs_no_analysis() -> None:
     statements = FakeStatements()
-    judge(POLICY, statements, STRANGER, sql("SELECT Name FROM Customers"))
+    judge(POLICY, statements, STRANGER, sql("SELECT Name FROM Customers"), NOON)
     assert statements.asked == []
 
 
 def test_an_allow_brings_role_and_tag_within_spanners_limit() -> None:
     recorded: list[Decision] = []
-    answer = Checkpoint(POLICY, FakeStatements(), recorded.append).answer(CHECKOUT, shape("CreateSession"))
+    answer = Checkpoint(POLICY, FakeStatements(), recorded.append, FakeClock()).answer(CHECKOUT, shape("CreateSession"))
     assert answer.role == "sg_checkout"
     assert answer.tag == transaction_tag(SpiffeId.parse(CHECKOUT), POLICY.version)
     assert len(answer.tag) <= 50
@@ -131,7 +132,7 @@ def door(record: Callable[[Decision], None]) -> Iterator[Ask]:
             status, answer, content = exchange_headers(path, method, target, body, headers)
             return status, answer, content.decode()
 
-        with UnixServer(checkpoint_app(Checkpoint(POLICY, FakeStatements(), record)), path):
+        with UnixServer(checkpoint_app(Checkpoint(POLICY, FakeStatements(), record, FakeClock())), path):
             yield ask
 
 

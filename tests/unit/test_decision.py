@@ -7,6 +7,7 @@ import re
 import pytest
 
 from fakes import shop
+from fakes.clock import NOON
 from spangate.decision import decide, decision_id, refuse, standing
 from spangate.decision.rule import DETAIL_CHARACTERS_MAX
 from spangate.model.access import Access, Operation
@@ -22,7 +23,7 @@ ELSEWHERE = DatabasePath("spangate-local", "main", "elsewhere")
 def asked(
     *accesses: Access, who: SpiffeId = shop.CHECKOUT, policy: Policy | None = None, path: DatabasePath = shop.PATH
 ) -> Decision:
-    return decide(policy or shop.policy(), who, "ExecuteSql", path, accesses, "id")
+    return decide(policy or shop.policy(), who, "ExecuteSql", path, accesses, "id", NOON)
 
 
 def policy_with(body: str) -> Policy:
@@ -184,9 +185,9 @@ def test_an_identity_without_any_grant_in_a_database_has_no_standing_there() -> 
 
 def test_standing_is_none_for_whoever_holds_a_grant_and_else_what_decide_says() -> None:
     policy = shop.policy()
-    assert standing(policy, shop.CHECKOUT, "ExecuteSql", shop.PATH, "id") is None
+    assert standing(policy, shop.CHECKOUT, "ExecuteSql", shop.PATH, "id", NOON) is None
     for who, path in ((shop.STRANGER, shop.PATH), (shop.COPILOT, shop.PATH), (shop.CHECKOUT, ELSEWHERE)):
-        assert standing(policy, who, "ExecuteSql", path, "id") == asked(who=who, path=path)
+        assert standing(policy, who, "ExecuteSql", path, "id", NOON) == asked(who=who, path=path)
 
 
 def test_a_refusal_carries_its_reason_and_a_bounded_detail() -> None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from fakes import shop
+from fakes.clock import NOON
 from spangate.decision import (
     BadDecisionRecord,
     decide,
@@ -29,7 +30,7 @@ ID = "mfrggzdfmztwq2lk"
 
 
 def asked(*accesses: Access, who: SpiffeId = shop.REPORTS) -> Decision:
-    return decide(POLICY, who, "ExecuteSql", shop.PATH, accesses, ID)
+    return decide(POLICY, who, "ExecuteSql", shop.PATH, accesses, ID, NOON)
 
 
 def refused(reason: Reason, detail: str = "", who: SpiffeId = shop.REPORTS) -> Decision:

@@ -115,15 +115,32 @@ def test_the_version_is_the_beginning_of_the_hash_of_the_canonical_form() -> Non
 def test_the_canonical_form_writes_everything_out() -> None:
     policy = shop.policy(with_access("{read: [Orders(Total), Orders(OrderId)], delete: [Orders]}"))
     assert json.loads(policy.canonical) == {
-        "form": 1,
+        "form": 2,
         "trust_domain": "shop.example",
-        "databases": {"shop": {"path": str(shop.PATH), "schema": shop.SCHEMA.fingerprint}},
+        "databases": {
+            "shop": {
+                "path": str(shop.PATH),
+                "schema": shop.SCHEMA.fingerprint,
+                "keep_tags": False,
+                "secure_context": False,
+            }
+        },
         "identities": {
             "checkout": "spiffe://shop.example/ns/shop/sa/checkout",
             "reports": "spiffe://shop.example/ns/analytics/sa/reports",
             "copilot": "spiffe://shop.example/ns/tools/sa/copilot",
         },
-        "access": {"checkout": {"shop": {"delete": {"Orders": []}, "read": {"Orders": ["OrderId", "Total"]}}}},
+        "access": {
+            "checkout": {
+                "shop": {
+                    "standing": "always",
+                    "tables": {
+                        "delete": {"Orders": {"any": "always", "every": "always"}},
+                        "read": {"Orders": {"any": "always", "columns": {"always": ["OrderId", "Total"]}}},
+                    },
+                }
+            }
+        },
     }
     assert policy.canonical == json.dumps(json.loads(policy.canonical), sort_keys=True, separators=(",", ":"))
 

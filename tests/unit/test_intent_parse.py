@@ -35,7 +35,7 @@ def words(intent: Intent) -> list[Word]:
     for identity in intent.identities:
         found += [identity.name, identity.namespace, identity.service_account]
     for access in intent.access:
-        found += [access.identity, access.database]
+        found += [access.holder, access.database]
         for grant in access.grants:
             found += [grant.table, *(grant.columns or ())]
     return found
@@ -58,7 +58,7 @@ def test_the_example_of_the_design_reads_as_it_is_meant() -> None:
         ("reports", "analytics", "reports"),
         ("copilot", "tools", "copilot"),
     ]
-    assert [(str(entry.identity), str(entry.database), meaning(list(entry.grants))) for entry in intent.access] == [
+    assert [(str(entry.holder), str(entry.database), meaning(list(entry.grants))) for entry in intent.access] == [
         (
             "checkout",
             "shop",

@@ -90,8 +90,8 @@ class AuditRecord:
     `time` is RFC 3339; `identity` the peer's verified SPIFFE ID, `name` its name in the intent; `claimed_identity` what
     stands in a certificate that the filter did not accept or did not get to look at; `database` the alias;
     `accesses` what the request does and `missing` what of it no grant covers or an exception denies, as texts
-    (`read Orders(OrderId)`); `policy` the version that decided; `commit_timestamp` RFC 3339 with nanoseconds, for writes;
-    `grpc_code` None when there was no answer. `problem` is None for a record without contradictions.
+    (`read Orders(OrderId)`); `policy` the version that decided; `commit_timestamp` RFC 3339 with nanoseconds,
+    for writes; `grpc_code` None when there was no answer. `problem` is None for a record without contradictions.
     """
 
     decision: Outcome

@@ -35,7 +35,7 @@ def decision_to_json(decision: Decision) -> Json:
         "database": decision.database,
         "accesses": [_access_to_json(access) for access in decision.accesses],
         "missing": [_access_to_json(access) for access in decision.missing],
-        "grants": [_grant_to_json(grant) for grant in decision.grants],
+        "grants": [grant_to_json(grant) for grant in decision.grants],
         "policy": decision.policy,
         "detail": decision.detail,
     }
@@ -79,7 +79,8 @@ def _access_from_json(values: object) -> Access:
     )
 
 
-def _grant_to_json(grant: Grant) -> Json:
+def grant_to_json(grant: Grant) -> Json:
+    """A grant with everything that stands in it, ready for `json.dumps`."""
     position = grant.position
     return {
         "identity": grant.identity,

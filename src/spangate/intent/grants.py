@@ -261,8 +261,10 @@ def _ends(rest: list[Word], problems: Problems) -> bool:
 def _is_table(word: Word, problems: Problems) -> bool:
     if (_PATTERN if "*" in word.text else _TABLE).fullmatch(word.text):
         return True
-    kind = "pattern of tables" if "*" in word.text else "table"
-    problems.add(word.position, f"{shown(word.text)} cannot be the name of a {kind}", _NAME_RULE)
+    if "*" in word.text:
+        problems.add(word.position, f"{shown(word.text)} cannot be a pattern", f"`*` and {_NAME_RULE}; one `.` at most")
+    else:
+        problems.add(word.position, f"{shown(word.text)} cannot be the name of a table", _NAME_RULE)
     return False
 
 
