@@ -55,49 +55,9 @@ def policy_version(canonical: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:POLICY_VERSION_HEX_DIGITS]
 
 
-@dataclass(slots=True)
-class _Held:
-    """Until when an identity holds what on one table by one operation. Moments; _NEVER for what it does not hold."""
-
-    any: datetime = _NEVER
-    every: datetime = _NEVER
-    columns: dict[str, datetime] = field(default_factory=dict)
-    denied_whole: datetime = _NEVER
-    denied: dict[str, datetime] = field(default_factory=dict)
-
-    def add(self, grant: Grant) -> None:
-        end = grant.until or _ALWAYS
-        if grant.deny:
-            if grant.every or not grant.columns:
-                self.denied_whole = max(self.denied_whole, end)
-            for column in grant.columns:
-                self.denied[column] = max(self.denied.get(column, _NEVER), end)
-            return
-        self.any = max(self.any, end)
-        if grant.every:
-            self.every = max(self.every, end)
-        for column in grant.columns:
-            self.columns[column] = max(self.columns.get(column, _NEVER), end)
-
-    def content(self, standing: datetime) -> dict[str, object]:
-        """What of it can change a decision: an exception hides the grants that end no later than itself, and says
-        nothing to who has no `standing` any more."""
-        whole = min(self.denied_whole, standing)
-        denied = {column: min(end, standing) for column, end in self.denied.items() if min(end, standing) > whole}
-        last_denied = max(denied.values(), default=whole)
-        columns = {column: end for column, end in self.columns.items() if end > max(whole, denied.get(column, whole))}
-        found: dict[str, object] = {}
-        for key, end, hidden_by in (
-            ("any", self.any, whole),
-            ("every", self.every, last_denied),
-            ("denied_whole", whole, _NEVER),
-        ):
-            if end > hidden_by:
-                found[key] = _text(end)
-        for key, ends in (("columns", columns), ("denied", denied)):
-            if ends:
-                found[key] = _by_end(ends)
-        return found
+# What one grant gives or one exception takes on one table, apart from which: columns, every, deny, until.
+_Term = tuple[frozenset[str], bool, bool, datetime | None]
+_Content = dict[str, object]
 
 
 @dataclass(slots=True)
@@ -107,42 +67,77 @@ class _Database:
 
     standing: datetime = _NEVER
     partitioned_dml: datetime = _NEVER
-    tables: dict[tuple[Operation, str], _Held] = field(default_factory=dict)
+    terms: dict[tuple[Operation, str], set[_Term]] = field(default_factory=dict)
 
     def add(self, grant: Grant) -> None:
-        key = (grant.operation, grant.table)
-        if key not in self.tables:
-            self.tables[key] = _Held()
-        self.tables[key].add(grant)
-        end = grant.until or _ALWAYS
+        self.terms.setdefault((grant.operation, grant.table), set()).add(
+            (grant.columns, grant.every, grant.deny, grant.until)
+        )
         if not grant.deny:
+            end = grant.until or _ALWAYS
             self.standing = max(self.standing, end)
             if grant.operation is Operation.PARTITIONED_DML:
                 self.partitioned_dml = max(self.partitioned_dml, end)
 
-    def content(self) -> dict[str, object]:
-        found: dict[str, object] = {"standing": _text(self.standing)}
+    def content(self, known: dict[tuple[frozenset[_Term], datetime], _Content]) -> _Content:
+        """`known` are contents made before: with patterns and roles, thousands of tables are held in the same way."""
+        found: _Content = {"standing": _text(self.standing)}
         if self.partitioned_dml > _NEVER:
             found["partitioned_dml"] = _text(self.partitioned_dml)
-        tables: dict[str, dict[str, object]] = {}
-        for (operation, table), held in self.tables.items():
-            content = held.content(self.standing)
-            if content:
-                tables.setdefault(operation.value, {})[table] = content
+        tables: dict[str, _Content] = {}
+        for (operation, table), terms in self.terms.items():
+            key = (frozenset(terms), self.standing)
+            if key not in known:
+                known[key] = _content(terms, self.standing)
+            if known[key]:
+                tables.setdefault(operation.value, {})[table] = known[key]
         return {**found, "tables": tables}
 
 
-def _access(grants: Iterable[Grant]) -> dict[str, dict[str, object]]:
+def _content(terms: Iterable[_Term], standing: datetime) -> _Content:
+    """What of the terms on one table can change a decision: an exception hides the grants that end no later than
+    itself, and says nothing to who has no `standing` any more."""
+    some = every = whole = _NEVER
+    columns: dict[str, datetime] = {}
+    denied: dict[str, datetime] = {}
+    for names, has_every, deny, until in terms:
+        end = min(until or _ALWAYS, standing)
+        ends = denied if deny else columns
+        for name in names:
+            ends[name] = max(ends.get(name, _NEVER), end)
+        if deny:
+            whole = max(whole, end) if has_every or not names else whole
+        else:
+            some = max(some, end)
+            every = max(every, end) if has_every else every
+    denied = {name: end for name, end in denied.items() if end > whole}
+    columns = {name: end for name, end in columns.items() if end > max(whole, denied.get(name, whole))}
+    found: _Content = {}
+    for key, end, hidden_by in (
+        ("any", some, whole),
+        ("every", every, max(denied.values(), default=whole)),
+        ("denied_whole", whole, _NEVER),
+    ):
+        if end > hidden_by:
+            found[key] = _text(end)
+    for key, ends in (("columns", columns), ("denied", denied)):
+        if ends:
+            found[key] = _by_end(ends)
+    return found
+
+
+def _access(grants: Iterable[Grant]) -> dict[str, dict[str, _Content]]:
     held: dict[tuple[str, str], _Database] = {}
     for grant in grants:
         key = (grant.identity, grant.database)
         if key not in held:
             held[key] = _Database()
         held[key].add(grant)
-    found: dict[str, dict[str, object]] = {}
+    known: dict[tuple[frozenset[_Term], datetime], _Content] = {}
+    found: dict[str, dict[str, _Content]] = {}
     for (identity, alias), database in held.items():
         if database.standing > _NEVER:
-            found.setdefault(identity, {})[alias] = database.content()
+            found.setdefault(identity, {})[alias] = database.content(known)
     return found
 
 
