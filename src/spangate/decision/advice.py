@@ -76,9 +76,9 @@ def _ended(access: Access, grants: Sequence[Grant], now: datetime) -> Grant | No
 
 
 def _extend(grant: Grant) -> str:
-    ended = f", which ended at {moment_text(grant.until)}" if grant.until is not None else ""
-    by_role = f" (by the role `{grant.role}`)" if grant.role is not None else ""
-    return f"extend the grant at {grant.position}{by_role}{ended}"
+    by_role = f" by the role `{grant.role}`" if grant.role is not None else ""
+    ended = f" that ended at {moment_text(grant.until)}" if grant.until is not None else ""
+    return f"extend the grant{by_role}{ended} ({grant.position})"
 
 
 def _is_plain(grant: Grant) -> bool:
