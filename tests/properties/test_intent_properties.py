@@ -174,8 +174,7 @@ class Author:
         databases = [f"  {alias}: {{instance: main, database: {alias}, schema: s.sql}}\n" for alias in ALIASES]
         identities = [f"  {name}:\n    workload: {account}\n" for name, account in IDENTITIES.items()]
         # What goes through a role of its holder, and what stands under the holder.
-        by_role = {key: part for key, part in meaning.items() if self.draw(st.booleans())}
-        roles = {key: part for key, part in by_role.items() if self.draw(st.booleans())}
+        roles = {key: part for key, part in meaning.items() if self.draw(st.booleans())}
         direct = {key: part for key, part in meaning.items() if key not in roles}
         text = [
             "spangate: v1\n",
