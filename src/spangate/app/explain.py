@@ -62,7 +62,7 @@ def explain_statement(intent: Path, identity: str, sql: str, database: str | Non
     policy = load_policy(intent)
     spiffe_id = identity_named(identity, intent, policy.trust_domain)
     path = _database(policy, database).path
-    shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), sql, ""))
+    shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), "", sql, ""))
     pool = AnalyserPool(workers=1)
     try:
         return judge(policy, pool, str(spiffe_id), shape, SystemClock().now())
