@@ -22,8 +22,9 @@ from spangate.model.identity import BadSpiffeId, SpiffeId
 from spangate.model.policy import Policy, PolicyDatabase, role_of
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
-from spangate.rpc.accesses import UnknownName, accesses_of_mutations, accesses_of_read
+from spangate.rpc.accesses import UnknownName, accesses_of
 from spangate.rpc.shape import BadShape, Shape, decode_shape
+from spangate.sql.ddl_roles import manages_roles
 from spangate.sql.googlesql import UnreadableStatement
 
 # A transaction tag has at most 50 characters (https://cloud.google.com/spanner/docs/introspection/
@@ -47,13 +48,17 @@ class Clock(Protocol):
         ...
 
 
+class RolesAreSpangates(Exception):
+    """The request changes the database's roles or their grants, which only Spangate does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told.
+    """What the gateway is told. `epoch` is what the decision holds for (Policy.epoch).
 
-    `epoch` is what the decision holds for (Policy.epoch); `owner` the key of the identity (SpiffeId.key), which its
-    sessions are labelled with; `context` what Spanner's secure context is to say, empty for nothing. With `keep_tags`
-    the application's own transaction tag is kept behind `tag`. Without `remember` the gateway must ask again each time.
+    Of an allow: `role` and `owner` (the identity's key) are forced on sessions; `tag` on transactions, followed by the
+    application's own with `keep_tags`; `context`, if there is one, goes into Spanner's secure context. Without
+    `remember` the gateway must ask again each time.
     """
 
     decision: Decision
@@ -100,24 +105,20 @@ class Checkpoint:
         policy, now = self._policy, self._clock.now()
         decision = judge(policy, self._statements, identity, shape, now)
         self._record(decision)
-        if not decision.allowed:
-            return Answer(decision, policy.epoch(now), role=_role(decision), tag="", message=denial_message(decision))
+        if not decision.allowed or decision.name is None or decision.database is None:
+            return Answer(decision, policy.epoch(now), role="", tag="", message=denial_message(decision))
         spiffe_id = SpiffeId.parse(identity)
-        database = policy.databases.get(decision.database or "")
+        database = policy.databases[decision.database]
         return Answer(
             decision,
             policy.epoch(now),
-            role=_role(decision),
+            role=role_of(decision.name),
             tag=transaction_tag(spiffe_id, policy.version),
             message="",
             owner=spiffe_id.key,
-            keep_tags=database is not None and database.keep_tags,
-            context=str(spiffe_id) if database is not None and database.secure_context else "",
+            keep_tags=database.keep_tags,
+            context=identity if database.secure_context else "",
         )
-
-
-def _role(decision: Decision) -> str:
-    return role_of(decision.name) if decision.name is not None else ""
 
 
 def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:
@@ -143,6 +144,8 @@ def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: 
     database = policy.database_at[shape.database]
     try:
         accesses = _accesses(shape, database, statements)
+    except RolesAreSpangates:
+        reason, detail = Reason.UNSUPPORTED_FEATURE, "roles and their grants are made from the intent, not by clients"
     except UnknownName as error:
         reason, detail = Reason.UNKNOWN_TABLE, str(error)
     except UnreadableStatement as error:
@@ -154,12 +157,12 @@ def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: 
 
 def _accesses(shape: Shape, database: PolicyDatabase, statements: Statements) -> tuple[Access, ...]:
     schema = database.schema
-    if shape.read is not None:
-        return accesses_of_read(shape.read, schema)
-    found = list(accesses_of_mutations(shape.mutations, schema))
+    if any(manages_roles(statement, schema.dialect) for statement in shape.ddl):
+        raise RolesAreSpangates
+    found: list[Access] = []
     for statement in shape.statements:
         found += statements.accesses(schema, statement.sql, statement.param_types)
-    return tuple(found)
+    return accesses_of(shape, found, schema)
 
 
 def _nobody(policy: Policy, now: datetime, identity: str, encoded_shape: bytes, detail: str) -> Decision:
