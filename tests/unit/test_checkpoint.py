@@ -21,7 +21,7 @@ from spangate.errors import TryAgain
 from spangate.model.access import Access, Operation
 from spangate.model.decision import Decision, Reason
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import Grant, Policy
+from spangate.model.policy import Policy
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import netstring
@@ -106,23 +106,6 @@ def test_a_granted_statement_is_allowed() -> None:
 )
 def test_every_request_has_its_reason(identity: str, encoded: bytes, reason: Reason) -> None:
     assert reason_of(identity, encoded) is reason
-
-
-@pytest.mark.parametrize(
-    ("operation", "encoded"),
-    [
-        (Operation.SCHEMA, shape("GetDatabaseDdl")),
-        (Operation.DDL, shape("UpdateDatabaseDdl", "DROP TABLE Orders")),
-        (Operation.DDL, shape("GetOperation")),
-        (Operation.EXCLUDE_FROM_CHANGE_STREAMS, shape("BeginTransaction", flags="h")),
-    ],
-)
-def test_what_is_done_to_a_database_takes_its_grant(operation: Operation, encoded: bytes) -> None:
-    assert reason_of(CHECKOUT, encoded) is Reason.MISSING_GRANT
-    grant = Grant("checkout", "shop", operation, "", frozenset())
-    decision = judge(replace(POLICY, grants=(*POLICY.grants, grant)), FakeStatements(), CHECKOUT, encoded)
-    assert decision.allowed
-    assert decision.grants == (grant,)
 
 
 def test_one_unreadable_statement_denies_a_whole_batch() -> None:
@@ -267,6 +250,14 @@ def test_the_door_says_what_must_not_be_remembered() -> None:
                 headers = {"x-spangate-identity": identity}
                 _, answer, _ = exchange_headers(path, "POST", "/decide", shape("CreateSession"), headers)
                 assert answer["x-spangate-remember"] == "0"
+
+
+def test_the_door_says_whether_tags_are_kept_and_who_is_in_the_secure_context() -> None:
+    database = replace(POLICY.databases["shop"], keep_tags=True, secure_context=True)
+    own = replace(POLICY, databases={**POLICY.databases, "shop": database})
+    with door(lambda _: None, own) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+    assert (allowed["x-spangate-keep-tags"], allowed["x-spangate-context"]) == ("1", CHECKOUT)
 
 
 def test_the_door_gives_no_decision_where_it_has_none() -> None:
