@@ -13,9 +13,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from spangate.adapters.live_schema import LiveSchemas
 from spangate.errors import SpangateError, YourFault
 from spangate.intent import Intent, IntentErrors, IntentProblem, check_intent, parse_intent
-from spangate.model.policy import Policy, Position
+from spangate.intent.tree import DatabaseEntry
+from spangate.model.database import DatabasePath
+from spangate.model.policy import LIVE, Policy, Position
 from spangate.model.schema import Schema
 from spangate.settings import INTERVALS
 from spangate.sql.ddl import DdlError, parse_ddl
@@ -23,14 +26,21 @@ from spangate.sql.ddl import DdlError, parse_ddl
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
 
-def load_policy(path: Path) -> Policy:
-    """The checked policy of the intent file at `path`. Raises IntentErrors or YourFault."""
+def load_policy(path: Path, live: Callable[[DatabasePath], Schema] | None = None) -> Policy:
+    """The checked policy of the intent file at `path`; `live` asks a database for its schema where the intent says so.
+
+    Raises IntentErrors or YourFault; what `live` raises.
+    """
     intent = read_intent(path)
     problems: list[IntentProblem] = []
     schemas: dict[str, Schema] = {}
     for database in intent.databases:
         try:
-            schemas[database.alias.text] = _schema(path, database.schema.text, database.schema.position)
+            schemas[database.alias.text] = (
+                _live_schema(database, live)
+                if database.schema.text == LIVE
+                else _schema(path, database.schema.text, database.schema.position)
+            )
         except IntentErrors as errors:
             problems += errors.problems
     if problems:
@@ -49,14 +59,22 @@ def files_of(path: Path) -> list[Path]:
         intent = read_intent(path)
     except SpangateError:
         return [path]
-    return [path, *(path.parent / database.schema.text for database in intent.databases)]
+    return [path, *(path.parent / name for database in intent.databases if (name := database.schema.text) != LIVE)]
 
 
 class IntentWatcher:
     """Looks at the files each `INTERVALS.watch_ms`. `changed` and `broken` are called from its thread."""
 
-    def __init__(self, path: Path, *, changed: Callable[[Policy], None], broken: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        changed: Callable[[Policy], None],
+        broken: Callable[[str], None],
+        live: LiveSchemas | None = None,
+    ) -> None:
         self._path = path
+        self._live = live
         self._changed = changed
         self._broken = broken
         self._stopping = threading.Event()
@@ -83,7 +101,7 @@ class IntentWatcher:
         self._files = files_of(self._path)
         self._before = self._seen = self._digest()
         try:
-            policy = load_policy(self._path)
+            policy = load_policy(self._path, self._live.schema if self._live else None)
         except SpangateError as error:
             self._broken(f"{error.message}\nthe policy before stays in force")
         else:
@@ -94,7 +112,7 @@ class IntentWatcher:
             self.look()
 
     def _digest(self) -> bytes:
-        return self._digest_of(self._files)
+        return self._digest_of(self._files) + (self._live.digest() if self._live else b"")
 
     @staticmethod
     def _digest_of(files: list[Path]) -> bytes:
@@ -105,6 +123,15 @@ class IntentWatcher:
             except OSError:
                 found += hashlib.sha256(b"-").digest()
         return found
+
+
+def _live_schema(database: DatabaseEntry, live: Callable[[DatabasePath], Schema] | None) -> Schema:
+    if live is None:
+        raise YourFault(f"the schema of `{database.alias}` is `live`, and there is no Spanner here that could tell it")
+    try:
+        return live(DatabasePath(database.project.text, database.instance.text, database.database.text))
+    except YourFault as error:
+        raise IntentErrors([IntentProblem(database.schema.position, error.message, error.help)]) from error
 
 
 def _schema(path: Path, name: str, position: Position) -> Schema:

@@ -109,9 +109,9 @@ def setup() -> None:
 @_command
 def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False) -> None:
     """Check the intent and its schemas: every error with its place."""
-    from spangate.adapters.intent_files import load_policy
+    from spangate.app.policies import policy_of
 
-    policy = load_policy(intent)
+    policy = policy_of(intent)
     if as_json:
         out.print(
             json.dumps(
