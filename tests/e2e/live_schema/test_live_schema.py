@@ -1,4 +1,4 @@
-"""Promise: `schema: live` takes the schema from the database, follows its changes, and staleness never widens access."""
+"""Promise: `schema: live` follows the database's own schema, and a stale one never widens access."""
 
 from __future__ import annotations
 
