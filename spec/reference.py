@@ -16,9 +16,10 @@ A *world* is a dict:
     GRANT       {"identity": name, "database": alias, "operation": word, "table": name or "", "columns": [name],
                  "every": bool, "deny": bool, "until": aware datetime or None}
     statements  function (alias, sql) -> list of Access, or None for a statement that cannot be read
-    sessions    {session name: SPIFFE ID of its owner}; one that is not in it belongs to nobody
+    sessions    {name as a client sends it: {"identity": SPIFFE ID, "raw": Spanner's own name}}
     handles     {bytes as a client sends them: {"identity": SPIFFE ID, "database": resource name, "kind": one of
                  r, w, p, t, "policy": version, "raw": bytes that Spanner gave out}}
+    forgotten   function (bytes) -> whether they were sealed under a key that is not known any more
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
 MIB = 1024 * 1024
+OWNER_LABEL = "spangate-owner"
+CONTEXT_KEY = "spangate_identity"
+PREVIOUS = "multiplexed_session_previous_transaction_id"
 # An answer that Spanner gives itself: the bytes are no message to it, so they make no accesses.
 SPANNER_REFUSES = "spanner-refuses"
 
@@ -214,7 +218,7 @@ _READ_STRICTLY = frozenset(
     for name in (
         "ExecuteSqlRequest ExecuteSqlRequest.ParamTypesEntry ExecuteBatchDmlRequest ExecuteBatchDmlRequest.Statement "
         "ExecuteBatchDmlRequest.Statement.ParamTypesEntry ReadRequest BeginTransactionRequest CommitRequest "
-        "RollbackRequest CreateSessionRequest BatchCreateSessionsRequest GetSessionRequest DeleteSessionRequest "
+        "RollbackRequest Session.LabelsEntry CreateSessionRequest BatchCreateSessionsRequest GetSessionRequest DeleteSessionRequest "
         "ListSessionsRequest PartitionQueryRequest PartitionQueryRequest.ParamTypesEntry PartitionReadRequest "
         "BatchWriteRequest BatchWriteRequest.MutationGroup Session TransactionSelector TransactionOptions "
         "TransactionOptions.ReadWrite RequestOptions Mutation Mutation.Write Mutation.Delete Mutation.Send "
@@ -533,7 +537,7 @@ def handles_in(request: Any) -> list[Holder]:
             found.append(Holder(selector, "id", "rwp"))
     for options in transaction_options(request):
         if options.WhichOneof("mode") == "read_write" and options.read_write.multiplexed_session_previous_transaction_id:
-            found.append(Holder(options.read_write, "multiplexed_session_previous_transaction_id", "rwp"))
+            found.append(Holder(options.read_write, PREVIOUS, "rwp"))
     return found
 
 
@@ -570,6 +574,9 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
     except DecodeError:
         raise Refusal(SPANNER_REFUSES) from None
     where, session = place(rpc, request)
+    refuse_own_label(request)
+    if session is not None:
+        setattr(request, rpc.at, raw_session(world, identity, session))
     opened = [(holder, opened_for(world, identity, where, holder)) for holder in handles_in(request)]
 
     policy = world["policy"]
@@ -583,9 +590,6 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
     if not any(not grant["deny"] for grant in grants):
         # Said before anything about the schema is: whoever has no business here learns nothing.
         raise Refusal("missing-grant")
-    if session is not None and world["sessions"].get(session) != identity:
-        raise Refusal("foreign-session")
-
     accesses = accesses_of(world, alias, rpc, request, [handle for _, handle in opened])
     outcome = decide(grants, accesses)
     if not outcome.allowed:
@@ -594,9 +598,29 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
     return Outcome(True, outcome.reason, outcome.accesses, sent=request)
 
 
+def refuse_own_label(request: Any) -> None:
+    """`owner-forced`: the label that says whose a session is cannot be claimed."""
+    for field, value in request.ListFields():
+        if field.name in ("session", "session_template") and field.message_type is not None:
+            if OWNER_LABEL in value.labels:
+                raise Refusal("unsupported-feature", "the label is Spangate's")
+
+
+def raw_session(world: Mapping[str, Any], identity: str, name: str) -> str:
+    """`sessions-apart`: Spanner's name of the session, if it was made by this identity."""
+    found = world["sessions"].get(name)
+    if found is None or found["identity"] != identity:
+        raise Refusal("foreign-session")
+    return str(found["raw"])
+
+
 def opened_for(world: Mapping[str, Any], identity: str, where: str, holder: Holder) -> Mapping[str, Any]:
     """The handle, if it was given to this identity in this database as something of such a kind."""
-    found = world["handles"].get(getattr(holder.message, holder.field))
+    value = getattr(holder.message, holder.field)
+    if holder.field == PREVIOUS and world["forgotten"](value):
+        # It only says who waited first; without it, the transaction waits a little longer.
+        return {"kind": "w", "raw": b"", "policy": ""}
+    found = world["handles"].get(value)
     if (
         found is None
         or found["identity"] != identity
@@ -653,16 +677,17 @@ def rewrite(
         if field in fields and fields[field].message_type is not None:
             session = getattr(request, field)
             session.creator_role = "sg_" + name.replace("-", "_")
-            if world.get("isolation", True):
-                session.labels["spangate-owner"] = "i" + key_of(identity)
+            session.labels[OWNER_LABEL] = "i" + key_of(identity)
     if "request_options" in fields:
         options = request.request_options
         options.transaction_tag = tag(version, identity, options.transaction_tag if database["keep_tags"] else "")
         if database["secure_context"]:
-            options.client_context.secure_context["spiffe_id"].string_value = identity
+            options.client_context.secure_context[CONTEXT_KEY].string_value = identity
 
 
 def tag(version: str, identity: str, own: str) -> str:
     """`sg:<identity key>:<policy version>`, and with `tags: keep` the application's own behind it, to 50 characters."""
     ours = f"sg:{key_of(identity)}:{version}"
-    return f"{ours}:{own}"[:50] if own else ours
+    # Spanner takes printable ASCII only; each other byte becomes an underscore.
+    printable = "".join(chr(byte) if 32 <= byte < 127 else "_" for byte in own.encode())
+    return f"{ours}:{printable}"[:50] if own else ours

@@ -17,9 +17,9 @@ A case is written in corpus/*.yaml (world.yaml and statements.yaml say what they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import ParseDict
@@ -52,12 +52,25 @@ WITHOUT_ACCESSES = frozenset(
     }
 )
 
-# A handle as Spanner gave it out -> as the gateway gave it on.
-Seal = Callable[[bytes], bytes]
+class Sealing(Protocol):
+    """What Spanner gave out -> what the gateway made of it for its client."""
+
+    def handle(self, raw: bytes) -> bytes: ...
+
+    def session(self, raw: str) -> str: ...
 
 
-def unsealed(raw: bytes) -> bytes:
-    return raw
+class Unsealed:
+    """As Spanner gave it out."""
+
+    def handle(self, raw: bytes) -> bytes:
+        return raw
+
+    def session(self, raw: str) -> str:
+        return raw
+
+
+UNSEALED = Unsealed()
 
 
 @dataclass(frozen=True)
@@ -80,17 +93,17 @@ class Case:
     def identity(self) -> str | None:
         return None if self.who == "no-certificate" else world.spiffe_id(self.who)
 
-    def message(self, seal: Seal = unsealed) -> bytes:
+    def message(self, seal: Sealing = UNSEALED) -> bytes:
         """The request as protobuf writes it, unedited."""
         rpc = reference.RPCS.get(self.path)
         if rpc is None:
             return wire.field(1, str(self.request.get("name", "x")).encode())
         message = rpc.message()
-        _fill(message, self._filled(rpc.at), seal)
+        _fill(message, self._filled(rpc.at, seal), seal)
         data: bytes = message.SerializeToString(deterministic=True)
         return data
 
-    def body(self, seal: Seal = unsealed) -> bytes:
+    def body(self, seal: Sealing = UNSEALED) -> bytes:
         """The gRPC body, edited."""
         data = self.message(seal)
         if self.edit in wire.FRAMES:
@@ -103,7 +116,7 @@ class Case:
             return wire.framed(data + bytes.fromhex(rest))
         return wire.framed(data)
 
-    def _filled(self, at: str) -> dict[str, Any]:
+    def _filled(self, at: str, seal: Sealing) -> dict[str, Any]:
         fields = dict(self.request)
         database = world.POLICY["databases"].get(self.alias, {"path": self.alias})["path"]
         if at == "database":
@@ -112,12 +125,15 @@ class Case:
             fields.setdefault(at, f"s-{self.who}")
             if fields[at].startswith("="):
                 fields[at] = fields[at][1:]
-            elif "/" not in fields[at]:
-                fields[at] = f"{database}/sessions/{fields[at]}"
+            else:
+                if "/" not in fields[at]:
+                    fields[at] = f"{database}/sessions/{fields[at]}"
+                if "/sessions/s-" in fields[at] and not fields[at].endswith("-unlabelled"):
+                    fields[at] = seal.session(fields[at])
         return fields
 
 
-def _fill(message: Any, fields: Mapping[str, Any], seal: Seal) -> None:
+def _fill(message: Any, fields: Mapping[str, Any], seal: Sealing) -> None:
     for key, value in fields.items():
         name = key
         if name not in message.DESCRIPTOR.fields_by_name:
@@ -151,7 +167,7 @@ def _fill(message: Any, fields: Mapping[str, Any], seal: Seal) -> None:
             getattr(message, name).extend(value)
         elif descriptor.type == FieldDescriptor.TYPE_BYTES:
             data = value.encode()
-            setattr(message, name, seal(data) if data.startswith(b"h:") else data)
+            setattr(message, name, seal.handle(data) if data.startswith(b"h:") else data)
         else:
             setattr(message, name, value)
 
@@ -255,10 +271,7 @@ def _matrix() -> Iterator[Case]:
             ("denier", "missing-grant", "exceptions-give-nothing"),
             ("onlooker", "missing-grant", "database-apart"),
         ):
-            # One who has no standing is told so before anybody asks whose transaction it is.
-            own = {"transaction_id": f"h:{who}:shop:w"} if rpc == "Rollback" and who not in ("nobody", "no-certificate") else {}
-            if rpc == "Rollback" and who == "nobody":
-                continue
+            own = {"transaction_id": f"h:{who}:shop:w"} if rpc == "Rollback" else {}
             yield _case(
                 {
                     **common,

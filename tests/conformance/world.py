@@ -24,6 +24,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WHOLE = {"delete", "partitioned_dml", "send", "ack", "execute"}
 # Given by Spanner under a policy that is no longer in force.
 OLD_VERSION = "fedcba987654"
+# A database that the policy does not name; everybody has a session there too, from a policy before.
+UNNAMED_DATABASE = "projects/p/instances/i/databases/d"
 
 _GRANT = re.compile(r"(deny )?(\w+)(?: ([\w.]+)(?:\((.*)\))?)?(?: until (\S+))?")
 _ACCESS = re.compile(r"(\w+)(?: ([\w.]+)(?:\((.*)\))?)?")
@@ -98,10 +100,6 @@ def _policy() -> Plain:
     return {"version": data["version"], "identities": identities, "databases": databases, "grants": grants}
 
 
-def session_name(policy: Mapping[str, Any], name: str, alias: str) -> str:
-    return f"{policy['databases'][alias]['path']}/sessions/s-{name}"
-
-
 def _statements(policy: Mapping[str, Any]) -> Callable[[str, str], list[Any] | None]:
     table: dict[tuple[str, str], list[Any] | None] = {}
     for entry in read_yaml("statements.yaml"):
@@ -137,17 +135,22 @@ STATEMENTS = _statements(POLICY)
 def world(policy: Plain | None = None, **parts: Any) -> Plain:
     """A world in which every identity has its session in every database; `parts` replace."""
     policy = policy or POLICY
-    sessions = {
-        session_name(policy, name, alias): spiffe
-        for name, spiffe in policy["identities"].items()
-        for alias in policy["databases"]
-    }
+    people = [*policy["identities"], "nobody"]
+    paths = [*(one["path"] for one in policy["databases"].values()), UNNAMED_DATABASE]
+    names = [f"{path}/sessions/s-{name}" for path in paths for name in people]
+    sessions = {name: {"identity": spiffe_id(name.rpartition("/s-")[2]), "raw": name} for name in names}
     handles = dict(
         handle(f"h:{name}:{alias}:{kind}{old}")
-        for name in policy["identities"]
-        for alias in policy["databases"]
+        for name in people
+        for alias in POLICY["databases"]
         for kind in "rwpt"
         for old in ("", ":old")
-        if policy is POLICY
     )
-    return {"policy": policy, "sessions": sessions, "handles": handles, "statements": STATEMENTS, **parts}
+    return {
+        "policy": policy,
+        "sessions": sessions,
+        "handles": handles,
+        "statements": STATEMENTS,
+        "forgotten": lambda _value: False,
+        **parts,
+    }
