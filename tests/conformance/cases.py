@@ -73,7 +73,7 @@ class Unsealed:
 UNSEALED = Unsealed()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One request with the answer that it must get."""
 
