@@ -3,8 +3,8 @@
 *no byte string is ever allowed whose accesses, as Spanner would read them, the identity does not hold.*
 
     SECONDS=60 make fuzz            a minute, from a seed that it prints
-    ... fuzz.py --seed 7            again
-    ... fuzz.py --input FILE        one saved input
+    python -m fuzz --seed 7         again (with tests/ in PYTHONPATH)
+    python -m fuzz --input FILE     one saved input
 
 An input that breaks it, or on which the filter fails, is saved; the exit code is then 1.
 """
@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 from random import Random
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2] / "src")]
 
 from fuzz import mutate
 from fuzz.oracle import Broken, Fuzz
