@@ -644,13 +644,16 @@ def accesses_of(
 
     found = rpc.does(request, world["policy"]["databases"][alias]["schema"], of_statement)
     options = transaction_options(request)
-    if any(handle["kind"] == "p" for handle in handles) or any(one.HasField("partitioned_dml") for one in options):
+    partitioned = any(handle["kind"] == "p" for handle in handles) or any(
+        one.HasField("partitioned_dml") for one in options
+    )
+    if partitioned and rpc.does in (statement, batch):
         found += [
             Access("partitioned_dml", access.table)
             for access in found
             if access.operation in ("insert", "update", "delete")
         ]
-    if request.DESCRIPTOR.name == "BeginTransactionRequest" and any(one.HasField("partitioned_dml") for one in options):
+    if partitioned and rpc.message is v1.BeginTransactionRequest.pb():
         found.append(Access("partitioned_dml", ""))
     if hides(request):
         found.append(Access("exclude_from_change_streams", ""))

@@ -188,8 +188,12 @@ def mutated(random: Random, data: bytes) -> bytes:
 # Messages made up ---------------------------------------------------------------------------------------------------
 
 _STATEMENTS = tuple(entry["sql"] for entry in world.read_yaml("statements.yaml"))
-_SESSIONS = tuple(seals.WORLD["sessions"])
+_SESSIONS = {(fact["identity"], name.partition("/sessions/")[0]): name for name, fact in seals.WORLD["sessions"].items()}
 _HANDLES = tuple(seals.WORLD["handles"])
+_OWN = {
+    who: tuple(value for value, fact in seals.WORLD["handles"].items() if fact["identity"] == world.spiffe_id(who))
+    for who in (*world.POLICY["identities"], "nobody")
+}
 _DEPTH_MAX = 6
 
 
@@ -204,8 +208,8 @@ def made_up(random: Random, path: str, who: str) -> bytes:
     elif "Operation" in path:
         request.name = f"{database}/operations/o"
     elif random.random() < 0.9:
-        own = [name for name in _SESSIONS if name.startswith(f"{database}/sessions/s-{who}")]
-        setattr(request, rpc.at, own[0] if own else random.choice(_SESSIONS))
+        owner = who if random.random() < 0.95 else random.choice(PEOPLE)
+        setattr(request, rpc.at, _SESSIONS[world.spiffe_id(owner), database])
     data: bytes = request.SerializeToString()
     return data
 
@@ -243,8 +247,7 @@ def _scalar(random: Random, descriptor: FieldDescriptor, who: str) -> Any:
         case FieldDescriptor.TYPE_STRING:
             return random.choice(_STATEMENTS if descriptor.name in ("sql", "statements") else _TEXTS)
         case FieldDescriptor.TYPE_BYTES:
-            own = [value for value in _HANDLES if value.startswith(f"h:{who}:shop:".encode())]
-            return random.choice(own) if own and random.random() < 0.8 else random.choice((b"", b"x", *_HANDLES[:8]))
+            return random.choice(_OWN[who]) if random.random() < 0.8 else random.choice((b"", b"x", *_HANDLES[:8]))
         case FieldDescriptor.TYPE_BOOL:
             return random.random() < 0.5
         case FieldDescriptor.TYPE_ENUM:
