@@ -386,9 +386,10 @@ def ddl(_request: Any, _schema: Any, _statement: Any) -> list[Access]:
 def ddl_statements(request: Any, _schema: Any, _statement: Any) -> list[Access]:
     """`roles-are-spangates`: DDL that changes who may do what in the database is not a client's to send."""
     for text in request.statements:
-        words = re.sub(r"--[^\n]*|#[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL).upper().split()
-        if words[:1] in (["GRANT"], ["REVOKE"]) or words[:2] in (["CREATE", "ROLE"], ["DROP", "ROLE"]):
-            raise Refusal("unsupported-feature", "roles are Spangate's")
+        for one in re.sub(r"--[^\n]*|#[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL).upper().split(";"):
+            words = one.split()
+            if words[:1] in (["GRANT"], ["REVOKE"]) or words[1:2] == ["ROLE"]:
+                raise Refusal("unsupported-feature", "roles are Spangate's")
     return [Access("ddl", "")]
 
 
@@ -653,7 +654,7 @@ def accesses_of(
             for access in found
             if access.operation in ("insert", "update", "delete")
         ]
-    if partitioned and rpc.message is v1.BeginTransactionRequest.pb():
+    elif partitioned:
         found.append(Access("partitioned_dml", ""))
     if hides(request):
         found.append(Access("exclude_from_change_streams", ""))
