@@ -591,7 +591,8 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
     if not any(not grant["deny"] for grant in grants):
         # Said before anything about the schema is: whoever has no business here learns nothing.
         raise Refusal("missing-grant")
-    accesses = accesses_of(world, alias, rpc, request, [handle for _, handle in opened])
+    within = [handle["kind"] for holder, handle in opened if holder.field in ("id", "transaction_id")]
+    accesses = accesses_of(world, alias, rpc, request, within)
     outcome = decide(grants, accesses)
     if not outcome.allowed:
         return outcome
@@ -633,7 +634,7 @@ def opened_for(world: Mapping[str, Any], identity: str, where: str, holder: Hold
 
 
 def accesses_of(
-    world: Mapping[str, Any], alias: str, rpc: Rpc, request: Any, handles: Sequence[Mapping[str, Any]]
+    world: Mapping[str, Any], alias: str, rpc: Rpc, request: Any, within: Sequence[str]
 ) -> list[Access]:
     """`hiding-own-grant`, `pdml-own-grant`, and what the RPC itself does."""
 
@@ -645,9 +646,7 @@ def accesses_of(
 
     found = rpc.does(request, world["policy"]["databases"][alias]["schema"], of_statement)
     options = transaction_options(request)
-    partitioned = any(handle["kind"] == "p" for handle in handles) or any(
-        one.HasField("partitioned_dml") for one in options
-    )
+    partitioned = "p" in within or any(one.HasField("partitioned_dml") for one in options)
     if partitioned and rpc.does in (statement, batch):
         found += [
             Access("partitioned_dml", access.table)

@@ -29,9 +29,8 @@ def rpcs_of(package: str) -> set[str]:
 def names_in_tests() -> Iterator[str]:
     """What the tests say they show."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "shows":
-                yield from (one.value for one in node.args if isinstance(one, ast.Constant))
+        for names in re.findall(r"^@shows\(([^)]*)\)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            yield from re.findall(r'"([a-z-]+)"', names)
 
 
 def test_every_property_is_shown_and_nothing_else_is() -> None:

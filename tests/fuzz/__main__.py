@@ -70,14 +70,12 @@ def main() -> int:
     parser.add_argument("--input", type=Path, default=None, help="judge this saved input instead")
     given = parser.parse_args()
     if given.input is not None:
-        fuzz = Fuzz()
-        try:
-            print(fuzz.judge(*loaded(given.input.read_text(encoding="ascii"))))
-        except Broken as error:
-            print(f"BROKEN: {error}")
-            return 1
-        finally:
-            fuzz.close()
+        with Fuzz() as fuzz:
+            try:
+                print(fuzz.judge(*loaded(given.input.read_text(encoding="ascii"))))
+            except Broken as error:
+                print(f"BROKEN: {error}")
+                return 1
         return 0
     seed = given.seed if given.seed is not None else time.time_ns() % 2**32
     print(f"seed {seed}, {given.seconds:.0f} seconds", flush=True)

@@ -63,6 +63,12 @@ class Fuzz:
         self._requests = 0
         self._gateway: Lua | None = None
 
+    def __enter__(self) -> Fuzz:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         if self._gateway is not None:
             self._gateway.close()

@@ -397,10 +397,9 @@ def test_what_the_filter_reads_protobuf_reads_alike() -> None:
 
 @shows("bytes-read-one-way", "opaque-parts", "within-limits")
 def test_no_body_is_allowed_whose_accesses_the_identity_does_not_hold() -> None:
-    fuzz = Fuzz()
-    for number in range(3000):
-        fuzz.judge(*mutate.request(Random(f"test {number}")))
-    fuzz.close()
+    with Fuzz() as fuzz:
+        for number in range(3000):
+            fuzz.judge(*mutate.request(Random(f"test {number}")))
     assert fuzz.counts["granted"] > 100
     assert sum(fuzz.counts.values()) == 3000
     assert fuzz.too_strict.total() < 30
@@ -415,15 +414,9 @@ def test_a_message_beyond_the_limit_is_refused_by_its_length_alone(lua: Lua) -> 
 
 
 def test_the_fuzzer_notices_what_is_allowed_in_error() -> None:
-    class Generous(Fuzz):
-        """Its reference knows nobody."""
-
-    fuzz = Generous()
-    number = 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fuzz.oracle.ORACLES_WORLD", {**seals.WORLD, "policy": {**world.POLICY, "identities": {}}})
+    nobody = {**seals.WORLD, "policy": {**world.POLICY, "identities": {}}}
+    with pytest.MonkeyPatch.context() as patch, Fuzz() as fuzz:
+        patch.setattr("fuzz.oracle.ORACLES_WORLD", nobody)
         with pytest.raises(Broken, match="unknown-identity"):
-            while number < 3000:
+            for number in range(3000):
                 fuzz.judge(*mutate.request(Random(f"test {number}")))
-                number += 1
-    fuzz.close()

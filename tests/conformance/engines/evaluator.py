@@ -40,7 +40,8 @@ def shape_of(world: Mapping[str, Any], path: str, body: bytes) -> bytes:
         reference.refuse_own_label(request)
     except (reference.Refusal, reference.DecodeError) as error:
         raise NotReadable from error
-    handles = [world["handles"].get(getattr(one.message, one.field), {}) for one in reference.handles_in(request)]
+    ids = [one for one in reference.handles_in(request) if one.field in ("id", "transaction_id")]
+    handles = [world["handles"].get(getattr(one.message, one.field), {}) for one in ids]
     partitioned = any(one.get("kind") == "p" for one in handles) or any(
         one.HasField("partitioned_dml") for one in reference.transaction_options(request)
     )

@@ -1,0 +1,46 @@
+"""Promise: real Envoy answers every case of the corpus as the reference does, and sends on what LuaJIT sends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from conformance import cases, judging, seals, world
+from conformance.engines.common import Result
+from conformance.engines.envoy import running
+from conformance.engines.lua import Lua
+from fakes.reference import reference
+from spangate.adapters.analysers import AnalyserPool
+from spangate.adapters.zetasql_engine import precompile
+
+pytestmark = pytest.mark.e2e
+
+MERGED = [case for case in cases.CASES if not case.needs & cases.NOT_YET]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Result, Result]]]:
+    """What Envoy and LuaJIT answer to each case."""
+    precompile()
+    analysers = AnalyserPool(workers=1)
+    lua = Lua(analysers, world.POLICY, world.NOW)
+    bodies = [case.body(seals.sealing()) for case in MERGED]
+    with running(tmp_path_factory.mktemp("corpus"), analysers) as envoy:
+        for case, body in zip(MERGED, bodies, strict=True):
+            envoy.send(case.identity, case.path, body)
+        in_envoy = envoy.results()
+    in_luajit = [lua.judge(case.identity, case.path, body) for case, body in zip(MERGED, bodies, strict=True)]
+    yield {case.name: both for case, both in zip(MERGED, zip(in_envoy, in_luajit, strict=True), strict=True)}
+    lua.close()
+    analysers.close()
+
+
+@pytest.mark.parametrize("case", MERGED, ids=lambda case: case.name)
+def test_envoy_answers_as_the_reference(case: cases.Case, answers: dict[str, tuple[Result, Result]]) -> None:
+    outcome = judging.expectation(case)
+    in_envoy, in_luajit = answers[case.name]
+    assert in_envoy == in_luajit
+    if outcome.reason != reference.SPANNER_REFUSES:
+        judging.assert_answer(world.POLICY, world.NOW, case.who, case.alias, in_envoy, outcome)
+        judging.assert_sent(case.path, in_envoy, outcome)
