@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -23,17 +24,18 @@ MERGED = [case for case in cases.CASES if not case.needs & cases.NOT_YET]
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Result, Result]]]:
     """What Envoy and LuaJIT answer to each case."""
     precompile()
-    analysers = AnalyserPool(workers=1)
-    lua = Lua(analysers, world.POLICY, world.NOW)
-    bodies = [case.body(seals.sealing()) for case in MERGED]
-    with running(tmp_path_factory.mktemp("corpus"), analysers) as envoy:
+    with ExitStack() as stack:
+        analysers = AnalyserPool(workers=1)
+        stack.callback(analysers.close)
+        lua = Lua(analysers, world.POLICY, world.NOW)
+        stack.callback(lua.close)
+        envoy = stack.enter_context(running(tmp_path_factory.mktemp("corpus"), analysers))
+        bodies = [case.body(seals.sealing()) for case in MERGED]
         for case, body in zip(MERGED, bodies, strict=True):
             envoy.send(case.identity, case.path, body)
-        in_envoy = envoy.results()
-    in_luajit = [lua.judge(case.identity, case.path, body) for case, body in zip(MERGED, bodies, strict=True)]
-    yield {case.name: both for case, both in zip(MERGED, zip(in_envoy, in_luajit, strict=True), strict=True)}
-    lua.close()
-    analysers.close()
+        in_luajit = [lua.judge(case.identity, case.path, body) for case, body in zip(MERGED, bodies, strict=True)]
+        both = zip(envoy.results(), in_luajit, strict=True)
+        yield {case.name: answers for case, answers in zip(MERGED, both, strict=True)}
 
 
 @pytest.mark.parametrize("case", MERGED, ids=lambda case: case.name)
