@@ -69,6 +69,11 @@ class Envoy:
     def _result(self, path: str, sent: bytes | None, line: dict[str, Any]) -> Result:
         assert line["path"] == path[:256]
         body = None if sent is None else b"\0" + len(sent).to_bytes(4, "big") + sent
+        if line["deny"] is None and line["allow"] is None:
+            # Commits of people without a certificate are refused before their body is collected.
+            assert line["identity"] is None, line
+            assert line["response_code_details"].startswith("rbac_access_denied"), line
+            return Result("no-certificate", sent=body)
         if line["deny"] is None:
             assert line["allow"] is not None, line
             return result_of(self._records.by_id[line["allow"].split(" ")[0]], body)

@@ -22,6 +22,8 @@ class Http2:
     def __init__(self, address: str, context: ssl.SSLContext) -> None:
         host, _, port = address.rpartition(":")
         plain = socket.create_connection((host, int(port)), timeout=SECONDS)
+        # Without it, each request waits 40 ms for an acknowledgement that is held back.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         context.set_alpn_protocols(["h2"])
         self._socket = context.wrap_socket(plain, server_hostname="localhost")
         self._received = b""
