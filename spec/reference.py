@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 (a program beside the document that it makes executable, not part of a package)
 """What "allowed" means, as a program: the oracle that every engine of Spangate is held against.
 
 Rules: slow and obviously right before anything else. It shares no code with src/: plain dicts in, its own small values
@@ -55,7 +54,7 @@ class Access(NamedTuple):
     every: bool = False
 
 
-class Refusal(Exception):  # noqa: N818 (it is an answer, not an error)
+class Refusal(Exception):
     """The request is refused for this reason."""
 
     def __init__(self, reason: str, why: str = "") -> None:
@@ -83,9 +82,7 @@ def standing_grants(policy: Mapping[str, Any], name: str, alias: str, now: datet
     return [
         grant
         for grant in policy["grants"]
-        if grant["identity"] == name
-        and grant["database"] == alias
-        and (grant["until"] is None or now < grant["until"])
+        if grant["identity"] == name and grant["database"] == alias and (grant["until"] is None or now < grant["until"])
     ]
 
 
@@ -262,6 +259,15 @@ def varint(data: bytes, at: int, bits: int) -> tuple[int, int]:
     return value, end
 
 
+def wire_type_of(field: FieldDescriptor) -> int:
+    """`wire-types`: the one that its own type has, not packed: no list of numbers is read strictly."""
+    if field.type in _FIXED64:
+        return 1
+    if field.type in _FIXED32:
+        return 5
+    return 2 if field.type in _DELIMITED else 0
+
+
 def strict(data: bytes, descriptor: Descriptor) -> bytes:
     """The message without what is to be cut out. `known-fields`, `once-only`, `wire-types`: anything odd refuses."""
     kept = b""
@@ -273,7 +279,9 @@ def strict(data: bytes, descriptor: Descriptor) -> bytes:
         field = descriptor.fields_by_number.get(tag // 8)
         if field is None:
             raise malformed(f"field {tag // 8} of {descriptor.name} is not known")
-        wire_type = 1 if field.type in _FIXED64 else 5 if field.type in _FIXED32 else 2 if field.type in _DELIMITED else 0
+        wire_type = (
+            1 if field.type in _FIXED64 else 5 if field.type in _FIXED32 else 2 if field.type in _DELIMITED else 0
+        )
         if tag % 8 != wire_type:
             raise malformed(f"{field.name} has the wire type {tag % 8}")
         # A oneof stands there once as well: with two of its fields, readers keep the last.
@@ -450,7 +458,12 @@ def check_type(type_: Any, depth: int) -> None:
     """A known code, with exactly the parts that it takes, nested at most 32 deep."""
     array, struct = type_.HasField("array_element_type"), type_.HasField("struct_type")
     known = type_.code in {code.value for code in v1.TypeCode} and type_.code != 0
-    if not known or depth > 32 or array != (type_.code == v1.TypeCode.ARRAY) or struct != (type_.code == v1.TypeCode.STRUCT):
+    if (
+        not known
+        or depth > 32
+        or array != (type_.code == v1.TypeCode.ARRAY)
+        or struct != (type_.code == v1.TypeCode.STRUCT)
+    ):
         raise malformed("a parameter's type")
     if array:
         check_type(type_.array_element_type, depth + 1)
@@ -524,22 +537,17 @@ class Holder(NamedTuple):
 def handles_in(request: Any) -> list[Holder]:
     """`transactions-apart`, `partitions-apart`: every transaction id and partition token in a request."""
     found = []
-    names = request.DESCRIPTOR.fields_by_name
-    if "partition_token" in names and request.partition_token:
+    fields = request.DESCRIPTOR.fields_by_name
+    if "partition_token" in fields and request.partition_token:
         found.append(Holder(request, "partition_token", "t"))
-    if "transaction_id" in names and (request.DESCRIPTOR.name == "RollbackRequest" or request.WhichOneof("transaction")):
-        if request.transaction_id or (
-            request.DESCRIPTOR.name == "CommitRequest" and request.WhichOneof("transaction") == "transaction_id"
-        ):
-            found.append(Holder(request, "transaction_id", "rwp"))
-    if "transaction" in names and names["transaction"].message_type is not None:
-        selector = request.transaction
-        if selector.WhichOneof("selector") == "id":
-            found.append(Holder(selector, "id", "rwp"))
-    for options in transaction_options(request):
-        if options.WhichOneof("mode") == "read_write" and options.read_write.multiplexed_session_previous_transaction_id:
-            found.append(Holder(options.read_write, PREVIOUS, "rwp"))
-    return found
+    is_commit = request.DESCRIPTOR.name == "CommitRequest"
+    # As one of a choice it is there even if it is empty; alone, an empty one is none.
+    if request.WhichOneof("transaction") == "transaction_id" if is_commit else getattr(request, "transaction_id", b""):
+        found.append(Holder(request, "transaction_id", "rwp"))
+    if "transaction" in fields and request.transaction.WhichOneof("selector") == "id":
+        found.append(Holder(request.transaction, "id", "rwp"))
+    begun = [options.read_write for options in transaction_options(request) if options.HasField("read_write")]
+    return found + [Holder(one, PREVIOUS, "rwp") for one in begun if getattr(one, PREVIOUS)]
 
 
 # Everything together ------------------------------------------------------------------------------------------------
@@ -603,9 +611,9 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
 def refuse_own_label(request: Any) -> None:
     """`owner-forced`: the label that says whose a session is cannot be claimed."""
     for field, value in request.ListFields():
-        if field.name in ("session", "session_template") and field.message_type is not None:
-            if OWNER_LABEL in value.labels:
-                raise Refusal("unsupported-feature", "the label is Spangate's")
+        creates = field.name in ("session", "session_template") and field.message_type is not None
+        if creates and OWNER_LABEL in value.labels:
+            raise Refusal("unsupported-feature", "the label is Spangate's")
 
 
 def raw_session(world: Mapping[str, Any], identity: str, name: str) -> str:
@@ -633,9 +641,7 @@ def opened_for(world: Mapping[str, Any], identity: str, where: str, holder: Hold
     return dict(found)
 
 
-def accesses_of(
-    world: Mapping[str, Any], alias: str, rpc: Rpc, request: Any, within: Sequence[str]
-) -> list[Access]:
+def accesses_of(world: Mapping[str, Any], alias: str, rpc: Rpc, request: Any, within: Sequence[str]) -> list[Access]:
     """`hiding-own-grant`, `pdml-own-grant`, and what the RPC itself does."""
 
     def of_statement(sql: str) -> list[Access]:

@@ -52,6 +52,7 @@ WITHOUT_ACCESSES = frozenset(
     }
 )
 
+
 class Sealing(Protocol):
     """What Spanner gave out -> what the gateway made of it for its client."""
 

@@ -20,9 +20,7 @@ def expectation(case: cases.Case) -> Any:
     return reference.judge(WORLD, NOW, case.identity, case.path, case.body(sealing()))
 
 
-def assert_answer(
-    policy: Mapping[str, Any], now: datetime, who: str, alias: str, result: Result, outcome: Any
-) -> None:
+def assert_answer(policy: Mapping[str, Any], now: datetime, who: str, alias: str, result: Result, outcome: Any) -> None:
     """The same reason and accesses; and the grants that it names are those it rests on, no more and no less."""
     assert result.reason == outcome.reason
     assert result.accesses == outcome.accesses

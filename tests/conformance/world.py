@@ -61,7 +61,7 @@ def grant_of(text: str, identity: str, alias: str, schema: Mapping[str, Any]) ->
         "columns": sorted(columns),
         "every": every,
         "deny": deny is not None,
-        "until": None if until is None else datetime.fromisoformat(until.replace("Z", "+00:00")),
+        "until": None if until is None else datetime.fromisoformat(until),
     }
 
 

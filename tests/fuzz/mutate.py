@@ -188,7 +188,9 @@ def mutated(random: Random, data: bytes) -> bytes:
 # Messages made up ---------------------------------------------------------------------------------------------------
 
 _STATEMENTS = tuple(entry["sql"] for entry in world.read_yaml("statements.yaml"))
-_SESSIONS = {(fact["identity"], name.partition("/sessions/")[0]): name for name, fact in seals.WORLD["sessions"].items()}
+_SESSIONS = {
+    (fact["identity"], name.partition("/sessions/")[0]): name for name, fact in seals.WORLD["sessions"].items()
+}
 _HANDLES = tuple(seals.WORLD["handles"])
 _OWN = {
     who: tuple(value for value, fact in seals.WORLD["handles"].items() if fact["identity"] == world.spiffe_id(who))

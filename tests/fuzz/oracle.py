@@ -1,5 +1,5 @@
-"""The invariant that is fuzzed: *no byte string is ever allowed whose accesses, as Spanner would read them, the identity
-does not hold.*
+"""The invariant that is fuzzed: *no byte string is ever allowed whose accesses, as Spanner would read them, the
+identity does not hold.*
 
 The filter under LuaJIT with the real checkpoint behind it, against the reference. Statements mean what the corpus says,
 and any other text is unreadable: reading SQL has tests of its own, and ten thousand bodies a minute need no analyser.

@@ -72,10 +72,14 @@ def grants(draw: st.DrawFn) -> Plain:
 @st.composite
 def accesses(draw: st.DrawFn) -> Any:
     grant = draw(grants())
-    columns = draw(st.frozensets(st.sampled_from(TABLES[grant["table"]]["columns"]))) if grant["columns"] else frozenset()
+    columns = (
+        draw(st.frozensets(st.sampled_from(TABLES[grant["table"]]["columns"]))) if grant["columns"] else frozenset()
+    )
     every = bool(grant["columns"]) and draw(st.sampled_from((False, False, True)))
     return Access(grant["operation"], grant["table"], columns, every)
 
+
+RULES = settings(max_examples=60, deadline=None)
 
 Held = st.lists(grants(), max_size=12)
 Wanted = st.lists(accesses(), max_size=4)
@@ -90,6 +94,7 @@ def allowed(held: list[Plain], wanted: list[Any]) -> bool:
 
 
 @shows("adding-never-denies", "exceptions-never-allow")
+@RULES
 @given(Held, Wanted, grants())
 def test_a_grant_more_never_denies_and_an_exception_more_never_allows(
     held: list[Plain], wanted: list[Any], more: Plain
@@ -99,6 +104,7 @@ def test_a_grant_more_never_denies_and_an_exception_more_never_allows(
 
 
 @shows("removing-never-allows")
+@RULES
 @given(Held, Wanted, st.data())
 def test_a_grant_less_never_allows(held: list[Plain], wanted: list[Any], data: st.DataObject) -> None:
     left = [grant for grant in held if grant["deny"] or data.draw(st.booleans())]
@@ -106,12 +112,14 @@ def test_a_grant_less_never_allows(held: list[Plain], wanted: list[Any], data: s
 
 
 @shows("asking-more-never-allows", "all-or-nothing")
+@RULES
 @given(Held, Wanted, accesses())
 def test_who_asks_for_more_is_not_allowed_more(held: list[Plain], wanted: list[Any], more: Any) -> None:
     assert allowed(held, [*wanted, more]) <= allowed(held, wanted)
 
 
 @shows("order-free")
+@RULES
 @given(Held, Wanted, st.randoms(use_true_random=False))
 def test_order_never_matters(held: list[Plain], wanted: list[Any], random: Random) -> None:
     shuffled = random.sample(held, len(held)), random.sample([*wanted, *wanted], 2 * len(wanted))
@@ -125,6 +133,7 @@ def test_order_never_matters(held: list[Plain], wanted: list[Any], random: Rando
 
 
 @shows("identity-apart", "database-apart")
+@RULES
 @given(Held, Wanted)
 def test_grants_of_others_and_elsewhere_change_nothing(held: list[Plain], wanted: list[Any]) -> None:
     own = [one for one in held if one["identity"] == "clerk" and one["database"] == "shop"]
@@ -132,6 +141,7 @@ def test_grants_of_others_and_elsewhere_change_nothing(held: list[Plain], wanted
 
 
 @shows("until-exclusive")
+@RULES
 @given(grants())
 def test_a_grant_holds_before_its_end_and_not_at_it(grant: Plain) -> None:
     ends = {**grant, "identity": "clerk", "database": "shop", "until": NOW}
@@ -141,6 +151,7 @@ def test_a_grant_holds_before_its_end_and_not_at_it(grant: Plain) -> None:
 
 
 @shows("default-deny", "exceptions-give-nothing")
+@RULES
 @given(Held, Wanted)
 def test_exceptions_alone_allow_nothing(held: list[Plain], wanted: list[Any]) -> None:
     exceptions = [{**one, "deny": True} for one in held]
@@ -148,6 +159,7 @@ def test_exceptions_alone_allow_nothing(held: list[Plain], wanted: list[Any]) ->
 
 
 @shows("star-needs-every-column")
+@RULES
 @given(Held, st.sampled_from(sorted(TABLES)))
 def test_a_star_is_given_by_every_column_known_and_unknown_only(held: list[Plain], table: str) -> None:
     star = [Access("read", table, frozenset(TABLES[table]["columns"]), True)]
@@ -395,11 +407,15 @@ def test_what_the_filter_reads_protobuf_reads_alike() -> None:
     assert read > 400
 
 
+def _judge(fuzz: Fuzz, count: int) -> None:
+    for number in range(count):
+        fuzz.judge(*mutate.request(Random(f"test {number}")))
+
+
 @shows("bytes-read-one-way", "opaque-parts", "within-limits")
 def test_no_body_is_allowed_whose_accesses_the_identity_does_not_hold() -> None:
     with Fuzz() as fuzz:
-        for number in range(3000):
-            fuzz.judge(*mutate.request(Random(f"test {number}")))
+        _judge(fuzz, 3000)
     assert fuzz.counts["granted"] > 100
     assert sum(fuzz.counts.values()) == 3000
     assert fuzz.too_strict.total() < 30
@@ -418,5 +434,4 @@ def test_the_fuzzer_notices_what_is_allowed_in_error() -> None:
     with pytest.MonkeyPatch.context() as patch, Fuzz() as fuzz:
         patch.setattr("fuzz.oracle.ORACLES_WORLD", nobody)
         with pytest.raises(Broken, match="unknown-identity"):
-            for number in range(3000):
-                fuzz.judge(*mutate.request(Random(f"test {number}")))
+            _judge(fuzz, 3000)

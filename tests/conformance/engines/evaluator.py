@@ -17,7 +17,9 @@ from spangate.checkpoint.service import judge
 from spangate.model.policy import Policy
 
 # Said by the filter itself, before the checkpoint is asked.
-FILTERS = frozenset({"no-certificate", "unsupported-rpc", "compressed-message", "foreign-session", "foreign-transaction"})
+FILTERS = frozenset(
+    {"no-certificate", "unsupported-rpc", "compressed-message", "foreign-session", "foreign-transaction"}
+)
 
 
 def netstring(data: bytes) -> bytes:
@@ -60,7 +62,9 @@ def _rest(request: Any, data: bytes, descriptor: Any) -> list[bytes]:
     if "statements" in names:
         batch = [payload for field, payload in reference.fields_of(data, descriptor) if field.name == "statements"]
         type_ = names["statements"].message_type
-        return [part for one, raw in zip(request.statements, batch, strict=True) for part in _statement(one, raw, type_)]
+        return [
+            part for one, raw in zip(request.statements, batch, strict=True) for part in _statement(one, raw, type_)
+        ]
     if "columns" in names:
         return [request.table.encode(), request.index.encode(), *(name.encode() for name in request.columns)]
     mutations = list(getattr(request, "mutations", ()))
