@@ -215,8 +215,8 @@ _READ_STRICTLY = frozenset(
     for name in (
         "ExecuteSqlRequest ExecuteSqlRequest.ParamTypesEntry ExecuteBatchDmlRequest ExecuteBatchDmlRequest.Statement "
         "ExecuteBatchDmlRequest.Statement.ParamTypesEntry ReadRequest BeginTransactionRequest CommitRequest "
-        "RollbackRequest Session.LabelsEntry CreateSessionRequest BatchCreateSessionsRequest GetSessionRequest DeleteSessionRequest "
-        "ListSessionsRequest PartitionQueryRequest PartitionQueryRequest.ParamTypesEntry PartitionReadRequest "
+        "RollbackRequest CreateSessionRequest BatchCreateSessionsRequest GetSessionRequest DeleteSessionRequest "
+        "Session.LabelsEntry ListSessionsRequest PartitionQueryRequest PartitionQueryRequest.ParamTypesEntry PartitionReadRequest "
         "BatchWriteRequest BatchWriteRequest.MutationGroup Session TransactionSelector TransactionOptions "
         "TransactionOptions.ReadWrite RequestOptions Mutation Mutation.Write Mutation.Delete Mutation.Send "
         "Mutation.Ack Type StructType StructType.Field"
@@ -686,7 +686,9 @@ def rewrite(
         if field in fields and fields[field].message_type is not None:
             session = getattr(request, field)
             session.creator_role = "sg_" + name.replace("-", "_")
-            session.labels[OWNER_LABEL] = "i" + key_of(identity)
+            # Spanner lists no multiplexed sessions, and takes no labels on them.
+            if not session.multiplexed:
+                session.labels[OWNER_LABEL] = "i" + key_of(identity)
     if "request_options" in fields:
         options = request.request_options
         options.transaction_tag = tag(version, identity, options.transaction_tag if database["keep_tags"] else "")
