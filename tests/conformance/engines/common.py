@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from conformance import cases, world
+from conformance.seals import KEYS
 from fakes.reference import reference
 from spangate.adapters.checkpoint_door import checkpoint_app
 from spangate.checkpoint.service import Checkpoint
@@ -123,7 +124,7 @@ class Door:
     """The checkpoint's own door without a socket: one HTTP exchange after the other, in this thread."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._app: Any = checkpoint_app(checkpoint)
+        self._app: Any = checkpoint_app(checkpoint, KEYS.decode)
         self._loop = asyncio.new_event_loop()
 
     def close(self) -> None:

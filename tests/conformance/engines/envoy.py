@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,21 +102,6 @@ class Envoy:
         return self._connections[identity]
 
 
-def _with_keys(app: Any) -> Callable[..., Awaitable[None]]:
-    """The checkpoint's door, but for the keys: those that the corpus is sealed with."""
-
-    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
-        async def sends(event: Any) -> None:
-            if event["type"] == "http.response.start" and scope["path"] == "/epoch":
-                others = [one for one in event["headers"] if one[0] != b"x-spangate-seal"]
-                event = {**event, "headers": [*others, (b"x-spangate-seal", KEYS)]}
-            await send(event)
-
-        await app(scope, receive, sends if scope["type"] == "http" else send)
-
-    return wrapped
-
-
 @contextmanager
 def running(folder: Path, analysers: AnalyserPool) -> Iterator[Envoy]:
     """A gateway under the corpus' policy."""
@@ -130,7 +115,7 @@ def running(folder: Path, analysers: AnalyserPool) -> Iterator[Envoy]:
         stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="sds"))
         records = Records()
         checkpoint = Checkpoint(policy_of(world.POLICY), analysers, records, FakeClock(world.NOW))
-        door: Any = _with_keys(checkpoint_app(checkpoint))
+        door = checkpoint_app(checkpoint, KEYS.decode)
         stack.enter_context(UnixServer(door, sockets / "checkpoint.sock", name="checkpoint"))
         paths = AuditPaths.below(folder)
         paths.gateway.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from conformance.engines.common import Door, Records, Result, policy_of, result_of
-from conformance.seals import KEYS
 from fakes.clock import FakeClock
 from fakes.envoy import Call, Reply, Tls, Worker
 from spangate.adapters.analysers import AnalyserPool
@@ -65,6 +64,4 @@ class Lua:
         method, path = call.headers[b":method"].decode(), call.path.decode()
         headers = {name: value for name, value in call.headers.items() if not name.startswith(b":")}
         status, found, content = self._door.exchange(method, path, headers, call.body or b"")
-        if path == "/epoch":
-            found[b"x-spangate-seal"] = KEYS
         return Reply({b":status": str(status).encode(), **found}, content)
