@@ -21,7 +21,9 @@ class Sealed:
         self._plain = plain
 
     def handle(self, raw: bytes) -> bytes:
-        fact = self._plain["handles"][raw]
+        fact = self._plain["handles"].get(raw)
+        if fact is None:
+            return raw
         identity, database = fact["identity"].encode(), fact["database"].encode()
         return seals.seal(raw, fact["kind"].encode(), identity, database, policy=fact["policy"].encode())
 
