@@ -22,6 +22,7 @@ MODULES = (
     "wire",
     "messages",
     "shape",
+    "rpcs",
     "rewrite",
     "decisions",
     "answers",
