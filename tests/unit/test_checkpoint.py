@@ -94,6 +94,7 @@ def test_a_granted_statement_is_allowed() -> None:
         (CHECKOUT, shape("ListSessions"), Reason.GRANTED),
         (CHECKOUT, shape("BeginTransaction", flags="p"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("BeginTransaction", flags="h"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("GetDatabase"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("GetDatabaseDdl"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("UpdateDatabaseDdl", "DROP TABLE Orders"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("UpdateDatabaseDdl", "GRANT ROLE a TO ROLE b"), Reason.UNSUPPORTED_FEATURE),
