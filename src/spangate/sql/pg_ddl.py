@@ -13,7 +13,8 @@ from __future__ import annotations
 from spangate.model.schema import Dialect, ObjectKind, Schema, SchemaObject
 from spangate.sql.ddl_database import Database
 from spangate.sql.ddl_tokens import DdlError, Token
-from spangate.sql.pg_ddl_table import alter_table, create_index, create_table
+from spangate.sql.pg_ddl_alter import alter_index, alter_table
+from spangate.sql.pg_ddl_table import create_index, create_table
 from spangate.sql.pg_ddl_tokens import PUBLIC, PgCursor, Statement, statements_of
 from spangate.sql.pg_parse import PgSyntaxError, place
 from spangate.sql.pg_view import view_query, view_text
@@ -24,10 +25,8 @@ __all__ = ["parse_pg_ddl"]
 _PASSED = (
     ("ALTER", "CHANGE", "STREAM"),
     ("ALTER", "DATABASE"),
-    ("ALTER", "INDEX"),
     ("ALTER", "LOCALITY", "GROUP"),
     ("ALTER", "ROLE"),
-    ("ALTER", "SCHEMA"),
     ("ALTER", "SEARCH", "INDEX"),
     ("ALTER", "SEQUENCE"),
     ("ALTER", "STATISTICS"),
@@ -55,11 +54,33 @@ _OWN_SCHEMAS = frozenset({PUBLIC, "information_schema", "spanner", "spanner_sys"
 _OWN_SCHEMA_PREFIX = "pg_"
 
 
+class _Named(Database):
+    """Tables and indexes, and the names of what else there is."""
+
+    def take(self, what: str, name: str, token: Token, *, may_exist: bool, may_replace: bool) -> bool:
+        """Takes a name for something that is neither table nor index; whether it is made now."""
+        replaces = may_replace and self._others.get(name.lower()) == what
+        made = self.is_free(name, token, may_exist=may_exist or replaces) or replaces
+        if made:
+            self._others[name.lower()] = what
+        return made
+
+    def give_back(self, what: str, name: str, token: Token) -> bool:
+        """Frees a name that `take` took; whether it was there."""
+        if name.lower() in self._others and self._others[name.lower()] != what:
+            raise token.error(f"`{name}` is a {self._others[name.lower()]}, not a {what}")
+        return self._others.pop(name.lower(), None) is not None
+
+    def remove_schema(self, name: str) -> bool:
+        """Takes a named schema away; whether it was there."""
+        return self._named_schemas.pop(name.lower(), None) is not None
+
+
 class _Builder:
     """What the statements have made so far."""
 
     def __init__(self) -> None:
-        self.database = Database()
+        self.database = _Named()
         self.objects: dict[str, SchemaObject] = {}
 
     def run(self, statement: Statement) -> None:
@@ -74,14 +95,16 @@ class _Builder:
             create_index(statement, self.database)
         elif cursor.at_words("ALTER", "TABLE"):
             alter_table(statement, self.database)
+        elif cursor.at_words("ALTER", "INDEX"):
+            alter_index(statement, self.database)
         elif cursor.try_words("CREATE"):
             self._create(cursor, statement)
         elif cursor.try_words("DROP"):
             self._drop(cursor)
         else:
-            raise cursor.expected(("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "ANALYZE"), "a DDL statement") if (
-                not verb.is_word("ALTER")
-            ) else cursor.ahead(1).error(f"cannot read ALTER {cursor.ahead(1)}")
+            if verb.is_word("ALTER"):
+                raise cursor.ahead(1).error(f"ALTER {cursor.ahead(1)} is not supported")
+            raise cursor.expected(("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "ANALYZE"), "a DDL statement")
 
     def _create(self, cursor: PgCursor, statement: Statement) -> None:
         may_replace = cursor.try_words("OR", "REPLACE")
@@ -105,11 +128,10 @@ class _Builder:
         if name.rpartition(".")[2].startswith(_OWN_SCHEMA_PREFIX):
             raise token.error(f"`{name}` cannot be a name: PostgreSQL's own begin with `{_OWN_SCHEMA_PREFIX}`")
         known = self.objects.get(name.lower())
-        if may_replace and known is not None and known.name != name:
+        if known is not None and known.name != name:
             raise token.error(f"`{known.name}` exists already")
-        there = not self.database.is_free(name, token, may_exist=may_exist or may_replace)
-        self.database.add_other(what, name, token, may_exist=may_exist, may_replace=may_replace)
-        if kind is not None and not (there and may_exist):
+        made = self.database.take(what, name, token, may_exist=may_exist, may_replace=may_replace)
+        if kind is not None and made:
             definer = _definer(statement) if kind is ObjectKind.VIEW else False
             self.objects[name.lower()] = SchemaObject(kind, name, statement.source, definer)
 
@@ -125,17 +147,20 @@ class _Builder:
             # The name stays refused.
             return
         is_schema = cursor.try_words("SCHEMA")
-        if not is_schema:
-            self._kind(cursor)
+        words = () if is_schema else self._kind(cursor)[0]
         if_exists = cursor.try_words("IF", "EXISTS")
         name, token = cursor.path("a name")
         cursor.end()
         found = self.objects.get(name.lower())
-        if found is not None and found.name == name and not is_schema:
-            del self.objects[name.lower()]
-        elif found is not None and not if_exists:
-            raise token.error(f"`{name}` does not exist; did you mean `{found.name}`?")
-        self.database.drop_other(name)
+        if found is not None and found.name != name:
+            gone = False
+        elif is_schema:
+            gone = self.database.remove_schema(name)
+        else:
+            gone = self.database.give_back(" ".join(words).lower(), name, token)
+            self.objects.pop(name.lower(), None)
+        if not (gone or if_exists):
+            raise token.error(f"`{name}` does not exist")
 
     def _drop_stored(self, name: str, token: Token, *, is_table: bool, if_exists: bool) -> None:
         places = self.database.tables if is_table else self.database.indexes
@@ -181,13 +206,9 @@ def parse_pg_ddl(text: str) -> Schema:
 
 
 def _definer(statement: Statement) -> bool:
-    """Whether a view has its definer's rights. Raises DdlError if it does not say, or if it cannot be read."""
-    first = statement.tokens[0]
+    """Whether a view has its definer's rights; not if it does not say. Raises DdlError if it cannot be read."""
     try:
-        definer = view_text(statement.source).definer
         view_query(statement.source)
+        return bool(view_text(statement.source).definer)
     except PgSyntaxError as error:
-        raise first.error(error.message) from error
-    if definer is None:
-        raise first.error("a view needs SQL SECURITY INVOKER or SQL SECURITY DEFINER")
-    return definer
+        raise statement.tokens[0].error(error.message) from error

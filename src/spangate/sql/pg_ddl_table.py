@@ -1,11 +1,11 @@
-"""Tables and indexes of a PostgreSQL-dialect schema: created, changed, dropped.
+"""Tables and indexes of a PostgreSQL-dialect schema: as DDL creates them.
 
-Rules: PostgreSQL's own tree says what is created; Spanner's clauses (INTERLEAVE IN, TTL, HIDDEN, VECTOR LENGTH, LOCALITY
-GROUP, the options of an identity) are taken token by token before. A change that is not understood completely is
+Rules: PostgreSQL's own tree says what is created; Spanner's clauses (INTERLEAVE IN, TTL, HIDDEN, VECTOR LENGTH,
+LOCALITY GROUP, the options of an identity) are taken token by token before. What is not understood completely is
 refused at its place, for a schema that is almost right would allow or deny the wrong thing. Names are looked up exactly
 as they fold. What expressions say (defaults, checks, filters) is Spanner's business.
 Source: https://cloud.google.com/spanner/docs/reference/postgresql/data-definition-language
-Not here: other objects (pg_ddl.py), the grammar (pg_ddl_tokens.py).
+Not here: later changes (pg_ddl_alter.py), other objects (pg_ddl.py), the grammar (pg_ddl_tokens.py).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _COLUMN_CLAUSES = {("hidden",): 1, ("vector", "length"): 3, ("locality", "group"
 
 def create_table(statement: Statement, database: Database) -> None:
     """CREATE TABLE."""
-    hidden = _cut_elements(statement, _columns_open(statement))
+    hidden = cut_clauses(statement, _columns_open(statement))
     _, body = statement.tree()
     first = statement.tokens[0]
-    _known("CREATE TABLE", body, _CREATE, first)
+    known_fields("CREATE TABLE", body, _CREATE, first)
     name, token = _relation(body["relation"], statement)
     if name.rpartition(".")[2].startswith(_CATALOG_PREFIX):
         raise token.error(f"`{name}` cannot be a table name: PostgreSQL's own tables begin with `{_CATALOG_PREFIX}`")
@@ -64,20 +64,22 @@ def create_table(statement: Statement, database: Database) -> None:
             continue
         if kind != "ColumnDef":
             raise place.error("this is not supported in CREATE TABLE")
-        column, is_key, foreign = _column(element, statement, hidden)
+        column, is_key, foreign = column_of(element, statement, hidden)
         if table.column(column.name) is not None:
             raise place.error(f"column `{column.name}` exists already")
         table = replace(table, columns=(*table.columns, column))
         constraints += foreign
         if is_key:
             keys.append((column.name,))
-    for element in constraints:
-        if element["contype"] == "CONSTR_PRIMARY":
-            keys.append(_columns(table, strings(element["keys"]), statement.token_of(element)))
+    keys += [
+        _columns(table, strings(element["keys"]), statement.token_of(element))
+        for element in constraints
+        if element["contype"] == "CONSTR_PRIMARY"
+    ]
     if len(keys) != 1:
         raise token.error(f"table `{name}` needs exactly one primary key, found {len(keys) or 'none'}")
     for element in constraints:
-        _check_constraint(element, table, statement, database)
+        check_constraint(element, table, statement, database)
     table = replace(table, primary_key=keys[0], parent=_tail(statement, table, database))
     if free:
         database.put(table)
@@ -98,7 +100,7 @@ def create_index(statement: Statement, database: Database) -> None:
     first = statement.tokens[0]
     if kind != "IndexStmt":
         raise first.error("expected CREATE INDEX")
-    _known("CREATE INDEX", body, _INDEX, first)
+    known_fields("CREATE INDEX", body, _INDEX, first)
     if body.get("accessMethod", "btree") != "btree" or "idxname" not in body:
         raise first.error("an index needs a name, and no USING")
     table = table_named(database, *_relation(body["relation"], statement))
@@ -114,93 +116,12 @@ def create_index(statement: Statement, database: Database) -> None:
         database.put(Index(name, table.name, key, stored))
 
 
-def alter_table(statement: Statement, database: Database) -> None:
-    """ALTER TABLE."""
-    cursor = PgCursor(statement.tokens)
-    cursor.words("ALTER", "TABLE")
-    if_exists = cursor.try_words("IF", "EXISTS")
-    cursor.try_words("ONLY")
-    name, token = cursor.path("a table name")
-    if if_exists and name not in {table.name for table in database.tables.values()}:
-        return
-    table = table_named(database, name, token)
-    if cursor.at_words("RENAME"):
-        raise cursor.token.error("renaming is not supported; create it under its new name")
-    if _is_spanners(cursor, table, database):
-        return
-    _cut_elements(statement, statement.tokens.index(cursor.token) - 1)
-    _, body = statement.tree()
-    _known("ALTER TABLE", body, frozenset({"relation", "cmds", "objtype", "missing_ok"}), statement.tokens[0])
-    for node in body["cmds"]:
-        _alter(node["AlterTableCmd"], name, cursor.token, statement, database)
-
-
 def table_named(database: Database, name: str, token: Token) -> Table:
     """The table of exactly that name."""
     table = database.table(name, token)
     if table.name != name:
         raise unknown("table", token, name, [table.name])
     return table
-
-
-def _alter(command: Node, name: str, token: Token, statement: Statement, database: Database) -> None:
-    """One action of ALTER TABLE."""
-    table = table_named(database, name, token)
-    known = {"subtype", "name", "def", "behavior", "missing_ok"}
-    _known("ALTER TABLE", command, frozenset(known), token)
-    action = command["subtype"]
-    if action == "AT_AddColumn":
-        column, is_key, constraints = _column(command["def"]["ColumnDef"], statement, set())
-        if is_key:
-            raise token.error(f"table `{name}` has its primary key already")
-        if table.column(column.name) is None:
-            table = replace(table, columns=(*table.columns, column))
-            database.put(table)
-            for constraint in constraints:
-                _check_constraint(constraint, table, statement, database)
-        elif not command.get("missing_ok"):
-            raise token.error(f"column `{column.name}` exists already")
-    elif action == "AT_DropColumn":
-        if table.column(command["name"]) is not None or not command.get("missing_ok"):
-            database.drop_column(table, _named(table, command["name"], token), token)
-    elif action == "AT_AddConstraint":
-        if command["def"]["Constraint"]["contype"] == "CONSTR_PRIMARY":
-            raise token.error(f"table `{name}` has its primary key already")
-        _check_constraint(command["def"]["Constraint"], table, statement, database)
-    elif action == "AT_AlterColumnType":
-        column = _named(table, command["name"], token)
-        database.put_column(table, replace(column, type=_type(command["def"]["ColumnDef"]["typeName"], token)))
-    elif action in {"AT_SetNotNull", "AT_DropNotNull"}:
-        column = _named(table, command["name"], token)
-        database.put_column(table, replace(column, not_null=action == "AT_SetNotNull"))
-    elif action in {"AT_ColumnDefault", "AT_SetExpression"}:
-        _named(table, command["name"], token)
-    elif action != "AT_DropConstraint":
-        raise token.error("this change of a table is not supported")
-
-
-def _is_spanners(cursor: PgCursor, table: Table, database: Database) -> bool:
-    """Carries out an action that only Spanner has; whether it was one."""
-    if cursor.at_words("ADD", "TTL") or cursor.at_words("ALTER", "TTL"):
-        cursor.next()
-        _ttl(cursor, table)
-    elif cursor.try_words("DROP", "TTL"):
-        pass
-    elif cursor.try_words("ADD", "SYNONYM") or cursor.try_words("DROP", "SYNONYM"):
-        # Statements that use the second name find no table of that name, and are denied.
-        cursor.name("a table name")
-    elif cursor.try_words("SET", "INTERLEAVE", "IN"):
-        database.put(replace(table, parent=_interleave(cursor, database)))
-    elif cursor.try_words("SET", "LOCALITY", "GROUP"):
-        cursor.name("a locality group")
-    elif cursor.at_words("ALTER", "COLUMN") and cursor.ahead(3).is_word("ALTER") and cursor.ahead(4).is_word("IDENTITY"):
-        _named(table, cursor.ahead(2).text, cursor.ahead(2))
-        while cursor.token.kind is not Kind.END:
-            cursor.next()
-    else:
-        return False
-    cursor.end()
-    return True
 
 
 def _columns_open(statement: Statement) -> int:
@@ -221,9 +142,9 @@ def _tail(statement: Statement, table: Table, database: Database) -> str | None:
     parent: str | None = None
     while cursor.token.kind is not Kind.END:
         if cursor.try_words("INTERLEAVE", "IN"):
-            parent = _interleave(cursor, database)
+            parent = interleave(cursor, database)
         elif cursor.at_words("TTL"):
-            _ttl(cursor, table)
+            ttl(cursor, table)
         elif cursor.try_words("LOCALITY", "GROUP"):
             cursor.name("a locality group")
         else:
@@ -232,7 +153,7 @@ def _tail(statement: Statement, table: Table, database: Database) -> str | None:
     return parent
 
 
-def _interleave(cursor: PgCursor, database: Database) -> str | None:
+def interleave(cursor: PgCursor, database: Database) -> str | None:
     """`[PARENT] table [ON DELETE ...]`: the parent, None where the tables only lie together."""
     is_parent = cursor.try_words("PARENT")
     parent = table_named(database, *cursor.path("a table name"))
@@ -241,7 +162,7 @@ def _interleave(cursor: PgCursor, database: Database) -> str | None:
     return parent.name if is_parent else None
 
 
-def _ttl(cursor: PgCursor, table: Table) -> None:
+def ttl(cursor: PgCursor, table: Table) -> None:
     """`TTL INTERVAL '30 days' ON column`."""
     cursor.words("TTL", "INTERVAL")
     if cursor.token.kind is not Kind.STRING:
@@ -249,10 +170,10 @@ def _ttl(cursor: PgCursor, table: Table) -> None:
     cursor.next()
     cursor.words("ON")
     token = cursor.name("a column name")
-    _named(table, token.text, token)
+    column_named(table, token.text, token)
 
 
-def _cut_elements(statement: Statement, opened: int) -> set[str]:
+def cut_clauses(statement: Statement, opened: int) -> set[str]:
     """Cuts Spanner's clauses out of the columns behind token `opened`; the names of hidden columns."""
     tokens, hidden = statement.tokens, set()
     number, first = opened + 1, opened + 1
@@ -294,12 +215,12 @@ def _closing(tokens: list[Token], opened: int) -> int:
     raise tokens[opened].error("this parenthesis is not closed")
 
 
-def _column(body: Node, statement: Statement, hidden: set[str]) -> tuple[Column, bool, list[Node]]:
+def column_of(body: Node, statement: Statement, hidden: set[str]) -> tuple[Column, bool, list[Node]]:
     """A column, whether it is the primary key, and its foreign keys as constraints of the table."""
     token = statement.token_of(body)
-    _known("a column", body, _COLUMN, token)
+    known_fields("a column", body, _COLUMN, token)
     name = check_name(body["colname"], token, "a column name")
-    column = Column(name, _type(body["typeName"], token), hidden=name in hidden)
+    column = Column(name, type_of(body["typeName"], token), hidden=name in hidden)
     is_key = False
     foreign: list[Node] = []
     for node in body.get("constraints", ()):
@@ -318,7 +239,7 @@ def _column(body: Node, statement: Statement, hidden: set[str]) -> tuple[Column,
     return column, is_key, foreign
 
 
-def _check_constraint(body: Node, table: Table, statement: Statement, database: Database) -> None:
+def check_constraint(body: Node, table: Table, statement: Statement, database: Database) -> None:
     """Looks the names of a table constraint up."""
     token = statement.token_of(body)
     if body["contype"] not in _CONSTRAINTS:
@@ -333,7 +254,7 @@ def _check_constraint(body: Node, table: Table, statement: Statement, database: 
         raise token.error("a foreign key names as many columns on one side as on the other")
 
 
-def _type(body: Node, token: Token) -> str:
+def type_of(body: Node, token: Token) -> str:
     """Spanner's text for a column's type: `VARCHAR(10)`, `BIGINT[]`."""
     path = list(strings(body["names"]))
     name = SPANNER_TYPES.get(path[-1]) if path[0] == "spanner" else TYPES.get(path[-1])
@@ -360,7 +281,7 @@ def _elements(nodes: Iterable[Node], token: Token) -> Iterable[str]:
         yield element["name"]
 
 
-def _named(table: Table, name: str, token: Token) -> Column:
+def column_named(table: Table, name: str, token: Token) -> Column:
     column = table.column(name)
     if column is None or column.name != name:
         raise unknown("column", token, name, table.column_names)
@@ -370,13 +291,13 @@ def _named(table: Table, name: str, token: Token) -> Column:
 def _columns(table: Table, names: Iterable[str], token: Token) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
-        if _named(table, name, token).name in found:
+        if column_named(table, name, token).name in found:
             raise token.error(f"column `{name}` appears twice")
         found.append(name)
     return tuple(found)
 
 
-def _known(what: str, body: Node, fields: frozenset[str], token: Token) -> None:
+def known_fields(what: str, body: Node, fields: frozenset[str], token: Token) -> None:
     for name in body:
         if name not in fields:
             raise DdlError(f"`{name}` of {what} is not supported", token.line, token.column)

@@ -2,8 +2,8 @@
 
 Rules: PostgreSQL's scanner makes the tokens, so strings, quoted names and comments end where they end there. What
 PostgreSQL's grammar does not know is blanked token by token; everything else keeps its place. Names fold to lower case
-unless they are quoted, and may hold letters, digits and underscores: what Spanner allows, and no dot that could be taken
-for a schema's.
+unless they are quoted, and may hold letters, digits and underscores: what Spanner allows, and no dot that could be
+taken for a schema's.
 Not here: what the statements mean (pg_ddl.py, pg_ddl_table.py).
 """
 
@@ -60,7 +60,7 @@ class Statement:
             if following.kind is not Kind.END:
                 between = self._text[token.end : following.start]
                 # What is between tokens and no space is a comment.
-                parts.append((("\n" if "\n" in between else " ") if between.strip() else between))
+                parts.append(("\n" if "\n" in between else " ") if between.strip() else between)
         return "".join(parts)
 
     def cut(self, first: int, count: int) -> None:

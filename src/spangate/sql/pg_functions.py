@@ -54,9 +54,9 @@ SPANNER_FUNCTIONS = frozenset(
 # What they tell stands in the catalog: whoever calls them reads that.
 CATALOG_FUNCTIONS = frozenset(
     """
-    array_in array_out col_description format_type obj_description oidvectortypes pg_encoding_to_char pg_function_is_visible
-    pg_get_constraintdef pg_get_expr pg_get_indexdef pg_get_keywords pg_get_userbyid pg_get_viewdef pg_get_serial_sequence
-    pg_relation_is_publishable pg_table_is_visible pg_type_is_visible shobj_description to_regclass to_regtype
+    col_description format_type obj_description pg_encoding_to_char pg_function_is_visible pg_get_constraintdef
+    pg_get_expr pg_get_indexdef pg_get_keywords pg_get_serial_sequence pg_get_userbyid pg_get_viewdef
+    pg_table_is_visible pg_type_is_visible shobj_description to_regclass to_regtype
     """.split()  # noqa: SIM905 - as above
 )
 

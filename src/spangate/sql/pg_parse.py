@@ -55,7 +55,7 @@ def check_names(text: str, tokens: Iterable[parser.Token]) -> None:
     """Raise PgSyntaxError if a name could mean something else to Spanner than to this grammar."""
     for token in tokens:
         if token.name == "UIDENT":
-            raise PgSyntaxError("names with Unicode escapes (`U&\"...\"`) are not supported", token.start)
+            raise PgSyntaxError('names with Unicode escapes (`U&"..."`) are not supported', token.start)
         if token.name != "IDENT":
             continue
         name = text[token.start : token.end + 1]

@@ -15,11 +15,15 @@ Not here: FROM clauses (pg_query.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from spangate.model.access import Access, Operation
 from spangate.model.schema import Table
 from spangate.sql.pg_parse import Node
+
+# "Nested subselect statements: 60; nested subquery expressions: 25" (https://cloud.google.com/spanner/quotas).
+DEPTH_MAX = 60
 
 
 class NotReadable(Exception):
@@ -99,6 +103,22 @@ class Level:
     def tables(self) -> Iterator[Table]:
         """The tables that a search for a column passes here."""
         return (table for entry in self.entries for table in entry.relation.tables)
+
+
+class Depth:
+    """How deep queries and joins stand inside one another."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """One level more. Raises NotReadable if that is too deep."""
+        if self._depth >= DEPTH_MAX:
+            raise NotReadable(f"the statement has more than {DEPTH_MAX} queries or joins inside one another")
+        self._depth += 1
+        yield
+        self._depth -= 1
 
 
 class Reads:

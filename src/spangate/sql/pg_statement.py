@@ -17,8 +17,9 @@ from spangate.model.schema import Schema, Table
 from spangate.settings import LIMITS
 from spangate.sql.googlesql import UnreadableStatement
 from spangate.sql.pg_expression import plain_fields
+from spangate.sql.pg_from import table_relation
 from spangate.sql.pg_parse import Node, PgSyntaxError, character_at, check_names, only, place, tokens_of, trees_of
-from spangate.sql.pg_query import Queries, table_relation
+from spangate.sql.pg_query import Queries
 from spangate.sql.pg_scope import Entry, Field, Level, NotReadable, Reads, Relation
 
 
@@ -32,11 +33,7 @@ def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
         raise UnreadableStatement(f"the statement is longer than {LIMITS.statement_characters_max} characters")
     try:
         check_names(sql, tokens_of(sql))
-        trees = trees_of(sql)
-        if len(trees) != 1:
-            raise NotReadable(f"expected one statement, found {len(trees) or 'none'}")
-        reads = Reads()
-        _statement(trees[0], Queries(schema, reads), reads)
+        return _accesses(trees_of(sql), schema)
     except PgSyntaxError as error:
         raise UnreadableStatement(error.message + _place(sql, error.offset)) from error
     except NotReadable as error:
@@ -49,14 +46,17 @@ def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # A tree of a form that is not expected here; which one does not matter to the answer.
         raise UnreadableStatement("the statement has a form that is not understood") from error
-    return merged(reads.found)
 
 
-def _statement(tree: Node, queries: Queries, reads: Reads) -> None:
-    kind, body = only(tree)
+def _accesses(trees: list[Node], schema: Schema) -> tuple[Access, ...]:
+    if len(trees) != 1:
+        raise NotReadable(f"expected one statement, found {len(trees) or 'none'}")
+    reads = Reads()
+    queries = Queries(schema, reads)
+    kind, body = only(trees[0])
     match kind:
         case "SelectStmt":
-            queries.query(tree, None)
+            queries.query(trees[0], None)
         case "InsertStmt":
             _insert(body, queries, reads)
         case "UpdateStmt":
@@ -65,6 +65,7 @@ def _statement(tree: Node, queries: Queries, reads: Reads) -> None:
             _delete(body, queries, reads)
         case _:
             raise NotReadable(f"`{kind.removesuffix('Stmt')}` is not supported")
+    return merged(reads.found)
 
 
 def _insert(body: Node, queries: Queries, reads: Reads) -> None:
@@ -74,7 +75,7 @@ def _insert(body: Node, queries: Queries, reads: Reads) -> None:
         ("relation", "cols", "selectStmt", "onConflictClause", "returningClause", "withClause", "override"),
     )
     level = queries.ctes(body.get("withClause"), None)
-    table, relation = queries.table(body["relation"], level)
+    table, relation = queries.sources.table(body["relation"], level)
     if "cols" in body:
         columns = [_column(node["ResTarget"], table, ("name",)) for node in body["cols"]]
         reads.add(Operation.INSERT, table.name, columns)
@@ -114,7 +115,7 @@ def _update(body: Node, queries: Queries, reads: Reads) -> None:
         "UPDATE", body, ("relation", "targetList", "whereClause", "fromClause", "returningClause", "withClause")
     )
     level = queries.ctes(body.get("withClause"), None)
-    table, relation = queries.table(body["relation"], level)
+    table, relation = queries.sources.table(body["relation"], level)
     level = _with_sources(body.get("fromClause", ()), relation, level, queries)
     _set(body["targetList"], table, level, queries, reads)
     queries.expressions.read(body.get("whereClause"), level)
@@ -124,7 +125,7 @@ def _update(body: Node, queries: Queries, reads: Reads) -> None:
 def _delete(body: Node, queries: Queries, reads: Reads) -> None:
     plain_fields("DELETE", body, ("relation", "usingClause", "whereClause", "returningClause", "withClause"))
     level = queries.ctes(body.get("withClause"), None)
-    table, relation = queries.table(body["relation"], level)
+    table, relation = queries.sources.table(body["relation"], level)
     reads.add(Operation.DELETE, table.name)
     level = _with_sources(body.get("usingClause", ()), relation, level, queries)
     queries.expressions.read(body.get("whereClause"), level)
@@ -133,7 +134,7 @@ def _delete(body: Node, queries: Queries, reads: Reads) -> None:
 
 def _with_sources(items: Iterable[Node], relation: Relation, level: Level, queries: Queries) -> Level:
     """The table that is changed and what FROM or USING brings; subqueries there do not see the table."""
-    level = queries.sources(items, level)
+    level = queries.sources.level(items, level)
     if any(entry.by_name and entry.relation.alias == relation.alias for entry in level.entries):
         raise NotReadable(f"`{relation.alias}` is the name of more than one relation")
     return level.of((Entry(relation), *level.entries))

@@ -12,7 +12,7 @@ from spangate.sql.pg_parse import Node, PgSyntaxError, check_names, only, tokens
 
 @dataclass(frozen=True, slots=True)
 class ViewText:
-    """A CREATE VIEW as PostgreSQL takes it, as long as the original; `definer` is None if it does not say whose rights."""
+    """A CREATE VIEW as PostgreSQL takes it, as long as the original; `definer` is None if it does not say it."""
 
     text: str
     definer: bool | None
