@@ -45,7 +45,12 @@ class Writer:
             self.ctes = ctes
 
     def any_query(self, depth: int, outer: tuple[Item, ...], width: int | None) -> tuple[str, int]:
-        kind = self.one(["list", "list", "list", "group", "set", "with", "values"] if depth else ["list"])
+        kinds = (
+            ["list", "list", "list", "group", "set", "with"]
+            if self.plain
+            else ["list", "list", "group", "set", "with", "values"]
+        )
+        kind = self.one(kinds if depth else ["list"])
         width = width or self.number(1, 3)
         if kind == "set":
             left, _ = self.query(depth - 1, outer, width)

@@ -80,7 +80,8 @@ def create_table(statement: Statement, database: Database) -> None:
         raise token.error(f"table `{name}` needs exactly one primary key, found {len(keys) or 'none'}")
     for element in constraints:
         check_constraint(element, table, statement, database)
-    table = replace(table, primary_key=keys[0], parent=_tail(statement, table, database))
+    columns = tuple(replace(one, not_null=one.not_null or one.name in keys[0]) for one in table.columns)
+    table = replace(table, columns=columns, primary_key=keys[0], parent=_tail(statement, table, database))
     if free:
         database.put(table)
 

@@ -77,19 +77,19 @@ CHANGE_STREAM_FUNCTIONS = ("read_json_", "read_proto_bytes_")
 TYPES = {
     "bool": "BOOLEAN",
     "boolean": "BOOLEAN",
-    "bpchar": "CHAR",
     "bytea": "BYTEA",
     "date": "DATE",
     "float4": "REAL",
     "float8": "DOUBLE PRECISION",
-    "int2": "SMALLINT",
-    "int4": "INTEGER",
+    # "bigint: aliases int, int4, int8, integer".
+    "int4": "BIGINT",
     "int8": "BIGINT",
-    "interval": "INTERVAL",
+    "serial": "BIGINT",
+    "bigserial": "BIGINT",
     "jsonb": "JSONB",
     "numeric": "NUMERIC",
-    "oid": "OID",
-    "text": "TEXT",
+    # "text: alias for varchar" (Spanner's PostgreSQL data types).
+    "text": "VARCHAR",
     "timestamptz": "TIMESTAMPTZ",
     "uuid": "UUID",
     "varchar": "VARCHAR",
@@ -97,6 +97,10 @@ TYPES = {
 SPANNER_TYPES = {"commit_timestamp": "SPANNER.COMMIT_TIMESTAMP", "tokenlist": "SPANNER.TOKENLIST"}
 
 # Only in expressions: Spanner has no columns of them, or reads text as them.
-CAST_TYPES = frozenset({"bit", "char", "cstring", "json", "name", "time", "timestamp", "timetz", "unknown", "varbit"})
+CAST_TYPES = frozenset(
+    """
+    bit bpchar char cstring int2 interval json name oid time timestamp timetz unknown varbit
+    """.split()  # noqa: SIM905 - as above
+)
 # A cast to one of these looks its text up in the catalog.
 CATALOG_TYPES = frozenset({"regclass", "regnamespace", "regproc", "regprocedure", "regtype"})

@@ -18,7 +18,17 @@ from spangate.settings import LIMITS
 from spangate.sql.googlesql import UnreadableStatement
 from spangate.sql.pg_expression import plain_fields
 from spangate.sql.pg_from import table_relation
-from spangate.sql.pg_parse import Node, PgSyntaxError, character_at, check_names, only, place, tokens_of, trees_of
+from spangate.sql.pg_parse import (
+    Node,
+    PgSyntaxError,
+    character_at,
+    check_names,
+    only,
+    place,
+    strings,
+    tokens_of,
+    trees_of,
+)
 from spangate.sql.pg_query import Queries
 from spangate.sql.pg_scope import Entry, Field, Level, NotReadable, Reads, Relation
 
@@ -94,20 +104,32 @@ def _insert(body: Node, queries: Queries, reads: Reads) -> None:
 
 def _on_conflict(clause: Node, table: Table, target: Level, queries: Queries, reads: Reads) -> None:
     plain_fields("ON CONFLICT", clause, ("action", "infer", "targetList", "whereClause"))
+    conflict: list[str] = []
     if infer := clause.get("infer"):
         plain_fields("ON CONFLICT", infer, ("indexElems", "whereClause"))
         for node in infer.get("indexElems", ()):
             element = node["IndexElem"]
             plain_fields("ON CONFLICT", element, ("name", "ordering", "nulls_ordering"))
-            reads.add(Operation.READ, table.name, (_named(element["name"], table, element),))
+            conflict.append(_named(element["name"], table, element))
+        reads.add(Operation.READ, table.name, conflict)
         queries.expressions.read(infer.get("whereClause"), target)
     if clause["action"] != "ONCONFLICT_UPDATE":
         return
     # `excluded` is the row that was to be inserted: reading it reads no table.
     excluded = Relation("excluded", tuple(Field(field.name) for field in table_relation(table).fields))
     level = target.of((*target.entries, Entry(excluded)))
-    _set(clause["targetList"], table, level, queries, reads)
+    # Spanner wants the key among what is set. To the value that made the conflict, it stays as it is.
+    unchanged = set(table.primary_key) if set(conflict) == set(table.primary_key) else set()
+    targets = [node for node in clause["targetList"] if _excluded(node["ResTarget"]) not in unchanged]
+    _set(targets, table, level, queries, reads)
     queries.expressions.read(clause.get("whereClause"), level)
+
+
+def _excluded(target: Node) -> str | None:
+    """`x` of `SET x = excluded.x`; None for anything else."""
+    fields = target["val"].get("ColumnRef", {}).get("fields", ())
+    path = list(strings(fields)) if all("String" in field for field in fields) else []
+    return target["name"] if "indirection" not in target and path == ["excluded", target["name"]] else None
 
 
 def _update(body: Node, queries: Queries, reads: Reads) -> None:
