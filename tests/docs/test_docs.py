@@ -18,9 +18,18 @@ from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.app.run import EMULATOR_SETTINGS
 from spangate.audit.record import OUTCOME_OF, AuditRecord, Outcome
 from spangate.cli.main import app
+from spangate.dataplane import filter_source
 from spangate.decision import decision_to_json, explain_json
 from spangate.intent import check_intent, parse_intent
-from spangate.intent.words import DATABASE_KEYS, IDENTITY_KEYS, LATER_WORDS, OPERATION_KEYS, ROOT_KEYS
+from spangate.intent.words import (
+    DATABASE_KEYS,
+    IDENTITY_KEYS,
+    ITEM_KEYS,
+    LATER_WORDS,
+    OPERATION_KEYS,
+    ROLE_USE_KEYS,
+    ROOT_KEYS,
+)
 from spangate.model.decision import Decision, Reason
 from spangate.settings import INTERVALS, LIMITS, MIB
 from spangate.sql.ddl import parse_ddl
@@ -28,7 +37,6 @@ from spangate.sql.googlesql import Analyzer, UnreadableStatement
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-FILTER = ROOT / "src/spangate/dataplane/lua/spangate.lua"
 COMMANDS = typer.main.get_command(app).commands
 # Every command has it; the introduction of the page explains it once.
 HELP_OPTIONS = {"--help", "-h"}
@@ -183,7 +191,7 @@ def test_other_documented_constants_exist_and_have_the_value_that_is_documented(
     for name, value, *_ in found:
         module, _, constant = name.strip("`").rpartition(".")
         if module == "filter":
-            (number,) = re.findall(rf"^local {constant} = (\d+)$", FILTER.read_text(encoding="utf-8"), re.MULTILINE)
+            (number,) = re.findall(rf"^local {constant} = (\d+)$", filter_source(), re.MULTILINE)
             assert value == shown(constant, int(number)), name
         else:
             assert value == shown(constant, getattr(importlib.import_module(f"spangate.{module}"), constant)), name
@@ -201,7 +209,7 @@ def test_what_run_sets_for_the_emulator_is_documented() -> None:
 
 
 def test_every_key_of_the_intent_is_documented_and_no_other() -> None:
-    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *OPERATION_KEYS}
+    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
     assert words_in_first_cells(section(text_of("docs/intent.md"), "## Keys")) == keys
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.checkpoint_door import checkpoint_app
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import IntentWatcher, load_policy
 from spangate.adapters.unix_server import UnixServer
@@ -46,7 +47,7 @@ def serve(intent: Path, socket: Path, decisions: Path) -> None:
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
-    checkpoint = Checkpoint(policy, pool, log.record)
+    checkpoint = Checkpoint(policy, pool, log.record, SystemClock())
     with UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"):
         watcher.start()
         signal.sigwait({signal.SIGTERM})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.audit_files import AuditPaths
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
 from spangate.adapters.state import StateDirectory
 from spangate.app.identities import identity_named
@@ -61,10 +62,10 @@ def explain_statement(intent: Path, identity: str, sql: str, database: str | Non
     policy = load_policy(intent)
     spiffe_id = identity_named(identity, intent, policy.trust_domain)
     path = _database(policy, database).path
-    shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), sql, ""))
+    shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), "", sql, ""))
     pool = AnalyserPool(workers=1)
     try:
-        return judge(policy, pool, str(spiffe_id), shape)
+        return judge(policy, pool, str(spiffe_id), shape, SystemClock().now())
     finally:
         pool.close()
 
