@@ -1,4 +1,4 @@
-"""A few GoogleSQL analysers at work side by side, and a memory of what they found.
+"""A few analysers at work side by side, and a memory of what they found.
 
 Rules: a statement is analysed once for a schema, whoever sends it. Work that waits has a limit: past it, TryAgain. An
 engine that crashed is replaced, and the statement that crashed it is unreadable.
@@ -15,10 +15,11 @@ from queue import Empty, SimpleQueue
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.errors import TryAgain
 from spangate.model.access import Access
-from spangate.model.schema import Schema
+from spangate.model.schema import Dialect, Schema
 from spangate.model.sqltype import SqlType
 from spangate.sql.engine import Engine, EngineCrashed
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
+from spangate.sql.pg_statement import pg_accesses
 
 # The analyser releases the interpreter's lock, so two use two cores; each takes some 60 MiB.
 WORKERS = 2
@@ -44,6 +45,8 @@ class _Worker:
         self._analyzers: OrderedDict[str, Analyzer] = OrderedDict()
 
     def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+        if schema.dialect is Dialect.POSTGRESQL:
+            return pg_accesses(schema, sql)
         try:
             return self._analyzer(schema).accesses(sql, param_types)
         except EngineCrashed as error:
@@ -53,7 +56,8 @@ class _Worker:
             raise UnreadableStatement("the analyser gave up on the statement: it is too large or too deep") from error
 
     def warm(self, schema: Schema) -> None:
-        self._analyzer(schema)
+        if schema.dialect is Dialect.GOOGLESQL:
+            self._analyzer(schema)
 
     def close(self) -> None:
         self._close_engine()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from spangate.model.schema import Dialect, Schema
 from spangate.sql.ddl import parse_ddl
+from spangate.sql.pg_ddl import parse_pg_ddl
 
 
 def parse_schema(text: str, dialect: Dialect) -> Schema:
@@ -16,4 +17,4 @@ def parse_schema(text: str, dialect: Dialect) -> Schema:
     """
     if not text.strip():
         return Schema(tables=(), dialect=dialect)
-    return parse_ddl(text)
+    return parse_pg_ddl(text) if dialect is Dialect.POSTGRESQL else parse_ddl(text)
