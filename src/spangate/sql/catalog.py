@@ -148,7 +148,8 @@ def catalog_of(names: Names | Schema) -> simple_catalog_pb2.SimpleCatalogProto:
         _add_relation(places, number, relation)
     for name in names.sequences:
         place, short_name = places.of(name)
-        place.sequence.add(name=short_name, full_name=name)
+        # Both names are the short one: ZetaSQL looks sequences up by what it calls the full name.
+        place.sequence.add(name=short_name, full_name=short_name)
     for stream in names.streams.values():
         function = function_of_stream(stream)
         places.of(function)[0].custom_tvf.append(change_stream_function(function))

@@ -3,8 +3,9 @@
 Rules: statements take effect in order, on what those before them made. Tables, columns and indexes are understood
 completely or refused with their place. Views, change streams, sequences, models, queues and property graphs become
 `Schema.objects`, each with the statement that made it. Everything else (roles, functions, search indexes, ...) is kept
-word for word and creates nothing that anybody could be granted. Every statement is in `Schema.statements`, in order, so that a database can be made from it: without its semicolon and without comments,
-because the API takes neither (tools cut them out).
+word for word and creates nothing that anybody could be granted. Every statement is in `Schema.statements`, in order, so
+that a database can be made from it: without its semicolon and without comments, because the API takes neither (tools
+cut them out).
 Source: https://cloud.google.com/spanner/docs/reference/standard-sql/data-definition-language
 Not here: tables and indexes (ddl_table.py, ddl_alter.py), what is inside of views and models (objects.py), statements
 about rows (googlesql.py).

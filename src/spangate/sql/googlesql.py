@@ -112,7 +112,7 @@ class Analyzer:
             found = self._widened.accesses(sql, param_types)
         except UnreadableStatement:
             return self._with_single_probes(sql, param_types)
-        if not any(self._probe in access.columns for access in found):
+        if not any(self._probe in access.columns for access in found) and not self._may_name_probe(sql):
             return found
         every = {access.table for access in found if self._reads_probe(access)}
         return _marked(self._plain.accesses(sql, param_types), every)
@@ -129,6 +129,10 @@ class Analyzer:
     def _register(self, names: Names) -> None:
         self._plain = _Catalog(self._engine, names)
         self._widened = _Catalog(self._engine, widened(names, self._probe))
+
+    def _may_name_probe(self, sql: str) -> bool:
+        """Whether the probe's name may stand in `sql` where nothing is read: `* EXCEPT (probe)`. Escapes can hide it."""
+        return self._probe in sql.lower() or ("`" in sql and "\\" in sql)
 
     def _reads_probe(self, access: Access) -> bool:
         return access.operation is Operation.READ and self._probe in access.columns

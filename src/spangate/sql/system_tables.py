@@ -240,7 +240,7 @@ def spanner_sys_tables() -> tuple[Table, ...]:
     statistics = {
         f"{name}_{interval}": _END + columns for name, columns in _STATISTICS.items() for interval in _INTERVALS
     }
-    return tuple(_table("SPANNER_SYS", name, columns) for name, columns in (statistics | _OTHERS).items())
+    return tuple(_table("SPANNER_SYS", name, columns) for name, columns in {**statistics, **_OTHERS}.items())
 
 
 def _table(schema: str, name: str, columns: str) -> Table:

@@ -120,8 +120,8 @@ _READS = frozenset({enums.ResolvedStatementEnums.READ, enums.ResolvedStatementEn
 _WRITES = frozenset({enums.ResolvedStatementEnums.WRITE, enums.ResolvedStatementEnums.READ_WRITE})
 _FUNCTION_GROUPS = frozenset({BUILTIN_GROUP, FUNCTION_GROUP})
 _SEQUENCE_FUNCTIONS: Mapping[str, Operation] = {
-    f"{FUNCTION_GROUP}:{NEXT_SEQUENCE_VALUE}": Operation.UPDATE,
-    f"{FUNCTION_GROUP}:{SEQUENCE_STATE}": Operation.READ,
+    NEXT_SEQUENCE_VALUE: Operation.UPDATE,
+    SEQUENCE_STATE: Operation.READ,
 }
 
 
@@ -222,18 +222,21 @@ class _Walk:
         return table, columns, {name for name, use in used if use in _WRITES}
 
     def _function(self, call: Node) -> None:
-        function = call.message("function").text("name")
-        group, _, name = function.partition(":")
+        group, _, name = call.message("function").text("name").partition(":")
         if group not in _FUNCTION_GROUPS or name.lower() in self._names.refused_functions:
             raise NotUnderstood(f"the function `{name or group}` is not supported")
         for argument in call.messages("generic_argument_list"):
             if not argument.has("sequence"):
                 continue
-            sequence = argument.message("sequence").message("sequence").text("full_name")
-            operation = _SEQUENCE_FUNCTIONS.get(function.lower())
-            if operation is None or sequence not in self._names.sequences:
-                raise NotUnderstood(f"the sequence `{sequence}` is not supported here")
-            self.found.append(Access(operation, sequence))
+            # ZetaSQL says the sequence's name without its schema.
+            said = argument.message("sequence").message("sequence").text("full_name")
+            sequences = [one for one in self._names.sequences if one.rpartition(".")[2] == said]
+            operation = _SEQUENCE_FUNCTIONS.get(name.lower()) if group == FUNCTION_GROUP else None
+            if operation is None or not sequences:
+                raise NotUnderstood(f"the sequence `{said}` is not supported here")
+            if len(sequences) > 1:
+                raise NotUnderstood(f"`{said}` is the name of several sequences: {', '.join(sorted(sequences))}")
+            self.found.append(Access(operation, sequences[0]))
 
     def _table_function(self, scan: Node) -> None:
         """A change stream or a prediction; what their arguments read stands in the scans below."""
