@@ -1,8 +1,8 @@
 """The checkpoint's door, for the gateway's filter: HTTP on a Unix socket.
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
-         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag; a denial: -reason and
-            the client's message as the body
+         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
+            allow: -role, -tag; a denial: -reason and the client's message as the body
     GET  /epoch   -> 200, header x-spangate-epoch: the version of the policy in force
     everything else, and 503 when it cannot decide now
 
@@ -51,6 +51,8 @@ def checkpoint_app(checkpoint: Checkpoint) -> Starlette:
             headers |= {"x-spangate-role": answer.role, "x-spangate-tag": answer.tag}
         else:
             headers["x-spangate-reason"] = answer.decision.reason.value
+        if not answer.remember:
+            headers["x-spangate-remember"] = "0"
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from spangate.checkpoint.asked import Asked, SharedStatements
 from spangate.decision import decide, decision_id, denial_message, refuse, standing
 from spangate.model.access import Access
 from spangate.model.decision import Decision, Reason
@@ -40,19 +41,23 @@ class Statements(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told. `epoch` is the policy version the decision was made under."""
+    """What the gateway is told. `epoch` is the policy version the decision was made under.
+
+    Without `remember` the gateway must ask again each time.
+    """
 
     decision: Decision
     epoch: str
     role: str
     tag: str
     message: str
+    remember: bool = True
 
 
 class Checkpoint:
     """Decides under the policy of the moment; `replace` puts another in force. Any thread may call."""
 
-    def __init__(self, policy: Policy, statements: Statements, record: Callable[[Decision], None]) -> None:
+    def __init__(self, policy: Policy, statements: SharedStatements, record: Callable[[Decision], None]) -> None:
         self._policy = policy
         self._statements = statements
         self._record = record
@@ -72,7 +77,8 @@ class Checkpoint:
         Raises TryAgain when there is too much to do, and what `record` raises.
         """
         policy = self._policy
-        decision = judge(policy, self._statements, identity, shape)
+        statements = Asked(self._statements, identity)
+        decision = judge(policy, statements, identity, shape)
         self._record(decision)
         name = decision.name
         return Answer(
@@ -81,6 +87,7 @@ class Checkpoint:
             role=role_of(name) if name is not None else "",
             tag=transaction_tag(SpiffeId.parse(identity), policy.version) if decision.allowed else "",
             message="" if decision.allowed else denial_message(decision),
+            remember=statements.remember,
         )
 
 

@@ -131,7 +131,7 @@ class Analyzer:
         self._widened = _Catalog(self._engine, widened(names, self._probe))
 
     def _may_name_probe(self, sql: str) -> bool:
-        """Whether the probe's name may stand in `sql` where nothing is read: `* EXCEPT (probe)`. Escapes can hide it."""
+        """Whether `sql` may name the probe without reading it: `* EXCEPT (probe)`. Escapes can hide a name."""
         return self._probe in sql.lower() or ("`" in sql and "\\" in sql)
 
     def _reads_probe(self, access: Access) -> bool:
