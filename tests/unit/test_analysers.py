@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fakes.shop import SCHEMA
 from spangate.adapters import analysers
 from spangate.adapters.analysers import AnalyserPool
-from spangate.adapters.zetasql_engine import WasmEngine
+from spangate.adapters.zetasql_engine import ANALYSIS_SECONDS_MAX, WasmEngine
 from spangate.errors import TryAgain
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
@@ -176,3 +177,67 @@ def test_memory_of_statements_is_bounded(shared: Shared, monkeypatch: pytest.Mon
     pool.accesses(SCHEMA, "SELECT 'a statement that is longer than all of that'", {})
     assert pool._characters <= 40
     assert pool._characters == sum(len(key[1]) for memory in (pool._remembered, pool._forms) for key in memory)
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[AnalyserPool]:
+    """Engines of its own: some of these statements break them."""
+    pool = AnalyserPool(workers=1)
+    pool.warm(SCHEMA)
+    yield pool
+    pool.close()
+
+
+PARAMETERS = {f"p{number}": SqlType("STRING") for number in range(950)}
+
+
+@pytest.mark.parametrize(
+    ("sql", "types"),
+    [
+        (f"SELECT {', '.join('@' + name for name in PARAMETERS)} FROM Customers", PARAMETERS),
+        (f"SELECT Name FROM Customers WHERE Name IN (@{', @'.join(PARAMETERS)})", PARAMETERS),
+        (f"SELECT Name FROM Customers WHERE Name = '{'x' * 999_900}'", {}),
+        (f"SELECT Name /* {'x' * 999_900} */ FROM Customers", {}),
+        (f"SELECT Name FROM Customers{' ' * 999_900}", {}),
+        ("SELECT " + "(" * 5_000 + "Name" + ")" * 5_000 + " FROM Customers", {}),
+    ],
+    ids=[
+        "950 values",
+        "950 parameters in a list",
+        "1 M in a string",
+        "1 M in a comment",
+        "1 M of spaces",
+        "5,000 deep",
+    ],
+)
+def test_what_spanner_allows_at_most_is_read(real: AnalyserPool, sql: str, types: dict[str, SqlType]) -> None:
+    assert [access.table for access in real.accesses(SCHEMA, sql, types)] == ["Customers"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT " + "+".join("1" * 600),
+        "SELECT " + "ABS(" * 5_000 + "1" + ")" * 5_000,
+        "SELECT " + "NOT " * 5_000 + "TRUE",
+        "SELECT " + "(SELECT " * 5_000 + "1" + ")" * 5_000,
+        "SELECT 1 FROM " + "(SELECT 1 FROM " * 5_000 + "Customers" + ")" * 5_000,
+        "SELECT " + "CASE WHEN TRUE THEN " * 5_000 + "1" + " END" * 5_000,
+        "SELECT CAST(NULL AS " + "STRUCT<a " * 5_000 + "INT64" + ">" * 5_000 + ")",
+        "FROM Customers" + " |> WHERE TRUE" * 5_000,
+        "SELECT Name FROM Customers WHERE 1 IN (" + "1," * 480_000 + "1)",
+        "WITH " + ",".join(f"a{number} AS (SELECT 1 AS x)" for number in range(5_000)) + " SELECT 1",
+    ],
+    ids=["terms", "calls", "operators", "subqueries", "tables", "cases", "types", "pipes", "1 M of literals", "WITH"],
+)  # fmt: skip
+def test_what_is_made_to_be_expensive_is_unreadable_within_bounds_and_stays_so(real: AnalyserPool, sql: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(UnreadableStatement, match="too large or too deep"):
+        real.accesses(SCHEMA, sql, {})
+    # The limit, a tick, and a new engine with its catalogs.
+    assert time.process_time() - begun < ANALYSIS_SECONDS_MAX + 4
+    begun = time.process_time()
+    with pytest.raises(UnreadableStatement, match="too large or too deep"):
+        real.accesses(SCHEMA, sql, {})
+    assert time.process_time() - begun < 0.5
+    assert real.accesses(SCHEMA, "SELECT Name FROM Customers", {})

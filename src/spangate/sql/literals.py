@@ -26,22 +26,28 @@ _KINDS = {
 }
 # Cannot stand in a statement outside of a literal or a comment.
 _MARK = "\x00"
+# A tree is read in some 3 ms for each KiB of its encoding; what is longer costs more to read than to analyse, and is
+# rarely sent twice in other words.
+_CHARACTERS_MAX = 8 * 1024
+_TREE_BYTES_MAX = 32 * 1024
 # Without one of these there is no literal to replace.
 _MAY_HOLD_LITERALS = re.compile(r"[0-9'\"]")
 
 
 def normal_form(engine: Engine, sql: str) -> str | None:
-    """`SELECT 1, 'a'` -> `SELECT \\0i\\0, \\0s\\0`; None if the parser refuses it.
+    """`SELECT 1, 'a'` -> `SELECT \\0i\\0, \\0s\\0`; None if the parser refuses it, or if it is long.
 
     Raises EngineCrashed.
     """
     if not _MAY_HOLD_LITERALS.search(sql):
         return sql
-    if _MARK in sql:
+    if _MARK in sql or len(sql) > _CHARACTERS_MAX:
         return None
     try:
         request = service.ParseRequest(sql_statement=sql, options=language_options())
         answer = engine.call("ZetaSqlLocalService_Parse", request.SerializeToString())
+        if len(answer) > _TREE_BYTES_MAX:
+            return None
         literals = sorted(set(_literals(Node(service.ParseResponse.DESCRIPTOR, answer))))
         text = sql.encode()
     except (EngineFailure, BadMessage, UnicodeEncodeError):
