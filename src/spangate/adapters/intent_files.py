@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 class IntentWatcher:
-    """Looks at the files each `INTERVALS.watch_ms`. `changed` and `broken` are called from its thread."""
+    """Looks at the files each `INTERVALS.watch_ms`. `changed` and `broken` are called from its thread, or from `look_at`."""
 
     def __init__(
         self,
@@ -75,6 +76,12 @@ class IntentWatcher:
         self._changed = changed
         self._broken = broken
         self._stopping = threading.Event()
+        # Held while a policy is loaded and put in force: by the thread, and for requests that seem to know more.
+        self._loading = threading.Lock()
+        # Held while a database is asked for such a request. Never together with the other by the thread, which must not
+        # wait for Spanner longer than it does itself.
+        self._asking = threading.Lock()
+        self._asked_at: dict[DatabasePath, float] = {}
         self._thread = threading.Thread(target=self._run, name="spangate-intent", daemon=True)
         self._files = files_of(path)
         self._before = self._seen = self._digest()
@@ -90,15 +97,40 @@ class IntentWatcher:
 
     def look(self) -> None:
         """One look: tells of a change that the look before saw too."""
+        with self._loading:
+            self._look()
+
+    def look_at(self, path: DatabasePath) -> bool:
+        """Asks the database `path` for its schema now, and tells of a change at once; whether it was asked.
+
+        One question serves all who wait for it. Any thread may call.
+        """
+        if self._live is None:
+            return False
+        arrived = time.monotonic()
+        with self._asking:
+            if self._asked_at.get(path, arrived) > arrived:
+                return True
+            self._asked_at[path] = time.monotonic()
+            if self._live.ask_again(path):
+                with self._loading:
+                    self._load(self._live.known)
+            return True
+
+    def _look(self) -> None:
         digest = self._digest()
         settled, self._before = digest == self._before, digest
         if digest == self._seen or not settled:
             return
         # Known before it is read: were the files to change in between, the next look sees a difference.
         self._files = files_of(self._path)
+        self._load(self._live.schema if self._live else None)
+
+    def _load(self, live: Callable[[DatabasePath], Schema] | None) -> None:
+        """Puts the policy of now in force, or says why not."""
         self._before = self._seen = self._digest()
         try:
-            policy = load_policy(self._path, self._live.schema if self._live else None)
+            policy = load_policy(self._path, live)
         except SpangateError as error:
             self._broken(f"{error.message}\nthe policy before stays in force")
         else:

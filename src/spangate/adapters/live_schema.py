@@ -55,6 +55,24 @@ class LiveSchemas:
             ddl = known
         with self._lock:
             self._known[path] = ddl
+        return self._parsed(path, ddl)
+
+    def known(self, path: DatabasePath) -> Schema:
+        """The schema of `path` as it was learned last; asks only if nothing is known. Raises as `schema` does."""
+        with self._lock:
+            ddl = self._known.get(path)
+        return self.schema(path) if ddl is None else self._parsed(path, ddl)
+
+    def ask_again(self, path: DatabasePath) -> bool:
+        """Asks `path` now; whether it has another schema than was known. False if it does not answer."""
+        with self._lock:
+            before = self._known.get(path)
+        self._look(path)
+        with self._lock:
+            return self._known.get(path) != before
+
+    @staticmethod
+    def _parsed(path: DatabasePath, ddl: DatabaseDdl) -> Schema:
         try:
             return parse_schema("".join(f"{statement};\n" for statement in ddl.statements), ddl.dialect)
         except DdlError as error:

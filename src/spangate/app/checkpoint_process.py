@@ -49,7 +49,7 @@ def serve(intent: Path, socket: Path, decisions: Path, spanner: str) -> None:
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
-    checkpoint = Checkpoint(policy, pool, log.record, SystemClock())
+    checkpoint = Checkpoint(policy, pool, log.record, SystemClock(), watcher.look_at)
     with UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"):
         watcher.start()
         signal.sigwait({signal.SIGTERM})

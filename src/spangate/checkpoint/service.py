@@ -16,11 +16,13 @@ from datetime import datetime
 from typing import Protocol
 
 from spangate.checkpoint.asked import Asked, SharedStatements
+from spangate.checkpoint.looks import Looks
 from spangate.decision import decide, decision_id, denial_message, refuse, standing
 from spangate.model.access import Access
+from spangate.model.database import DatabasePath
 from spangate.model.decision import Decision, Reason
 from spangate.model.identity import BadSpiffeId, SpiffeId
-from spangate.model.policy import Policy, PolicyDatabase, role_of
+from spangate.model.policy import LIVE, Policy, PolicyDatabase, role_of
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
 from spangate.rpc.accesses import UnknownName, accesses_of
@@ -47,6 +49,10 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """Now, aware, in UTC."""
         ...
+
+
+# What a request meets that names what a schema does not have, or has in another form.
+_SEEMS_NEWER = frozenset({Reason.UNKNOWN_TABLE, Reason.UNREADABLE_STATEMENT})
 
 
 class RolesAreSpangates(Exception):
@@ -77,8 +83,16 @@ class Checkpoint:
     """Decides under the policy of the moment; `replace` puts another in force. Any thread may call."""
 
     def __init__(
-        self, policy: Policy, statements: SharedStatements, record: Callable[[Decision], None], clock: Clock
+        self,
+        policy: Policy,
+        statements: SharedStatements,
+        record: Callable[[Decision], None],
+        clock: Clock,
+        look: Callable[[DatabasePath], bool] | None = None,
     ) -> None:
+        """`look` asks a database with a live schema for it, calls `replace` if it changed, and says whether it asked."""
+        self._look = look
+        self._looks = Looks()
         self._policy = policy
         self._statements = statements
         self._record = record
@@ -106,6 +120,10 @@ class Checkpoint:
         policy, now = self._policy, self._clock.now()
         statements = Asked(self._statements, identity)
         decision = judge(policy, statements, identity, shape, now)
+        if self._looked_again(policy, decision, now):
+            # Whatever came of it: the request is judged by what is known now.
+            policy = self._policy
+            decision = judge(policy, statements, identity, shape, now)
         self._record(decision)
         epoch = policy.epoch(now)
         if not decision.allowed or decision.name is None or decision.database is None:
@@ -124,6 +142,15 @@ class Checkpoint:
             context=identity if database.secure_context else "",
             remember=statements.remember,
         )
+
+    def _looked_again(self, policy: Policy, decision: Decision, now: datetime) -> bool:
+        """Whether the database was asked for its schema, since the request seems to know a newer one."""
+        if self._look is None or decision.reason not in _SEEMS_NEWER:
+            return False
+        database = policy.databases.get(decision.database or "")
+        if database is None or database.schema_file != LIVE or not self._looks.take(decision.name or "", now):
+            return False
+        return self._look(database.path)
 
 
 def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:

@@ -243,8 +243,9 @@ class _Expander:
                 return None
             self._matched[key] = [target for target in choices if _fits(key[-1], target.name.lower())]
         found = self._matched[key]
-        if not found:
-            place = shown(database.alias.text) if database.live else database.schema.text
+        # A database that says itself what it holds may get what the pattern stands for later: then it is read again.
+        if not found and not database.live:
+            place = database.schema.text
             kind = _taken(grant.operation).partition(",")[0]
             self._problems.add(
                 grant.position,
