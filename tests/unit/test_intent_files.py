@@ -99,7 +99,7 @@ def test_a_live_schema_is_asked_of_the_database_and_no_file_is_looked_for(intent
 
 def test_a_live_schema_that_nobody_asks_for_is_an_error_that_says_so(intent: Path) -> None:
     intent.write_text(LIVE_INTENT)
-    with pytest.raises(YourFault, match="`shop` has a live schema"):
+    with pytest.raises(YourFault, match="the schema of `shop` is `live`, and there is no Spanner here"):
         load_policy(intent)
 
 

@@ -7,29 +7,29 @@ Not here: asking (adapters/live_schema.py).
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime
 
 # A migration that creates tables and fills each of them does so a few dozen times in a row.
 ALLOWANCE_MAX = 60.0
-# "Administrative requests: 5 per second and project", over 100 seconds (Spanner's quotas): one identity gets a fifth.
+# Spanner's admin API takes a few requests per second and project; one identity gets a part of that.
 ALLOWANCE_PER_SECOND = 1.0
 
 
 class Looks:
-    """The allowance of each identity. Any thread may call. Holds as many entries as the policy has identities."""
+    """The allowance of each identity. Holds as many entries as the policies so far had identities.
+
+    Any thread may call: of two requests at the same moment one may go uncounted, and one question serves both anyway.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._left: dict[str, tuple[float, datetime]] = {}
 
     def take(self, name: str, now: datetime) -> bool:
         """Whether the identity of this name may cause a look at `now`; one look less is left."""
-        with self._lock:
-            left, before = self._left.get(name, (ALLOWANCE_MAX, now))
-            # A clock that was set back gives nothing.
-            seconds = max(0.0, (now - before).total_seconds())
-            left = min(ALLOWANCE_MAX, left + seconds * ALLOWANCE_PER_SECOND)
-            taken = left >= 1.0
-            self._left[name] = (left - 1.0 if taken else left, max(now, before))
-            return taken
+        left, before = self._left.get(name, (ALLOWANCE_MAX, now))
+        # A clock that was set back gives nothing.
+        seconds = max(0.0, (now - before).total_seconds())
+        left = min(ALLOWANCE_MAX, left + seconds * ALLOWANCE_PER_SECOND)
+        taken = left >= 1.0
+        self._left[name] = (left - 1.0 if taken else left, max(now, before))
+        return taken

@@ -90,7 +90,7 @@ class Checkpoint:
         clock: Clock,
         look: Callable[[DatabasePath], bool] | None = None,
     ) -> None:
-        """`look` asks a database with a live schema for it, calls `replace` if it changed, and says whether it asked."""
+        """`look` asks a database with a live schema for it, calls `replace` on a change, and says whether it asked."""
         self._look = look
         self._looks = Looks()
         self._policy = policy

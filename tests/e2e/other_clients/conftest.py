@@ -58,7 +58,7 @@ def _cached(folder: Path, program: str) -> Path:
 
 @pytest.fixture(scope="session")
 def node_client() -> list[str]:
-    """The command that runs the cases with Google's client for Node.js; skipped, with the reason, where it cannot be."""
+    """The command that runs the cases with Google's client for Node.js; skipped, saying why, where it cannot be had."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("needs node and npm (Node.js 20)")
