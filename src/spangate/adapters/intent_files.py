@@ -61,7 +61,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 class IntentWatcher:
-    """Looks at the files each `INTERVALS.watch_ms`. `changed` and `broken` are called by its thread and by `look_at`."""
+    """Looks at the files each `INTERVALS.watch_ms`. Its thread and `look_at` call `changed` and `broken`."""
 
     def __init__(
         self,
