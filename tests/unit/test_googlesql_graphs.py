@@ -59,6 +59,9 @@ STATEMENTS = [
     ("INSERT INTO Other (Id, Name) SELECT 1, n FROM GRAPH_TABLE(G MATCH (p:Human) RETURN p.Name AS n)", "insert Other(Id, Name); read Person(Id, Name)"),
     # An element as a value is all of its properties.
     ("GRAPH G MATCH (p:Human) RETURN TO_JSON(p) AS j", WHOLE_PERSON),
+    ("GRAPH G MATCH (p:Human) RETURN SAFE_TO_JSON(p) AS j", WHOLE_PERSON),
+    ("GRAPH G MATCH (p:Human) RETURN p", WHOLE_PERSON),
+    ("SELECT * FROM GRAPH_TABLE(G MATCH (p:Human) RETURN p)", WHOLE_PERSON),
     ("GRAPH G MATCH (p:Human)-[o]->{1,2}(a) RETURN ARRAY_LENGTH(o) AS n", f"read Account(*, Balance, Id, Nick); read Owns(*, AccountId, Id, Since); {WHOLE_PERSON}"),
 ]  # fmt: skip
 
@@ -66,7 +69,6 @@ UNREADABLE = [
     ("GRAPH G MATCH (p:Human) RETURN p.Secret", "Secret"),
     ("GRAPH G MATCH (o:Owns) RETURN o.Note", ""),
     ("GRAPH G MATCH (p:Nothing) RETURN 1 AS x", "Nothing"),
-    ("GRAPH G MATCH (p:Human) RETURN p", ""),
     ("GRAPH G MATCH (p:Human) LET q = p RETURN q.Name", "not allowed"),
     ("GRAPH Nothing MATCH (p) RETURN 1 AS x", "not found"),
     ("GRAPH OnView MATCH (p) RETURN 1 AS x", "not found"),

@@ -98,6 +98,8 @@ _FEATURES: tuple[str, ...] = (
     "SQL_GRAPH_PATH_TYPE",
     "SQL_GRAPH_PATH_MODE",
     "SQL_GRAPH_RETURN_EXTENSIONS",
+    # TO_JSON takes elements only with it.
+    "SQL_GRAPH_EXPOSE_GRAPH_ELEMENT",
 )
 
 _STATEMENTS = (

@@ -213,6 +213,8 @@ class _Walk:
                 continue
             elif item.name == "ResolvedColumnRefProto":
                 self._values = self._values or _is_of_graph(item.message("parent").message("type"))
+            elif item.name == "ResolvedOutputColumnProto":
+                self._values = self._values or _is_of_graph(item.message("column").message("type"))
             elif item.name not in _UNDERSTOOD:
                 raise NotUnderstood(f"`{_plain(item.name)}` is not supported")
             todo.extend(item.children(leaves=_LEAVES))
