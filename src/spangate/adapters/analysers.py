@@ -1,4 +1,4 @@
-"""A few GoogleSQL analysers at work side by side, and a memory of what they found.
+"""A few analysers at work side by side, and a memory of what they found.
 
 Rules: a statement is analysed once for a schema, whoever sends it; of statements that differ only in their literals,
 one is. Work that waits has a limit, for each identity and altogether: past it, TryAgain. An engine that crashed is
@@ -21,6 +21,7 @@ from spangate.model.schema import Dialect, Schema
 from spangate.model.sqltype import SqlType
 from spangate.sql.engine import Engine, EngineCrashed
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
+from spangate.sql.pg_statement import pg_accesses
 
 # The analyser releases the interpreter's lock, so two use two cores; each takes some 60 MiB.
 WORKERS = 2
@@ -59,6 +60,8 @@ class _Worker:
         self._analyzers: OrderedDict[str, Analyzer] = OrderedDict()
 
     def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+        if schema.dialect is Dialect.POSTGRESQL:
+            return pg_accesses(schema, sql)
         try:
             return self._analyzer(schema).accesses(sql, param_types)
         except EngineCrashed as error:
@@ -75,7 +78,8 @@ class _Worker:
             return None
 
     def warm(self, schema: Schema) -> None:
-        self._analyzer(schema)
+        if schema.dialect is Dialect.GOOGLESQL:
+            self._analyzer(schema)
 
     def close(self) -> None:
         self._close_engine()
