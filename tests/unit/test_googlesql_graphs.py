@@ -60,8 +60,9 @@ STATEMENTS = [
     # An element as a value is all of its properties.
     ("GRAPH G MATCH (p:Human) RETURN TO_JSON(p) AS j", WHOLE_PERSON),
     ("GRAPH G MATCH (p:Human) RETURN SAFE_TO_JSON(p) AS j", WHOLE_PERSON),
-    ("GRAPH G MATCH (p:Human) RETURN p", WHOLE_PERSON),
-    ("SELECT * FROM GRAPH_TABLE(G MATCH (p:Human) RETURN p)", WHOLE_PERSON),
+    ("GRAPH G MATCH (p:Human) LET q = p RETURN q.Name", WHOLE_PERSON),
+    ("SELECT p.Name FROM GRAPH_TABLE(G MATCH (p:Human) RETURN p)", WHOLE_PERSON),
+    ("SELECT 1 FROM GRAPH_TABLE(G MATCH (p:Human) RETURN p) WHERE p IS NULL", WHOLE_PERSON),
     ("GRAPH G MATCH (p:Human)-[o]->{1,2}(a) RETURN ARRAY_LENGTH(o) AS n", f"read Account(*, Balance, Id, Nick); read Owns(*, AccountId, Id, Since); {WHOLE_PERSON}"),
 ]  # fmt: skip
 
@@ -69,7 +70,8 @@ UNREADABLE = [
     ("GRAPH G MATCH (p:Human) RETURN p.Secret", "Secret"),
     ("GRAPH G MATCH (o:Owns) RETURN o.Note", ""),
     ("GRAPH G MATCH (p:Nothing) RETURN 1 AS x", "Nothing"),
-    ("GRAPH G MATCH (p:Human) LET q = p RETURN q.Name", "not allowed"),
+    ("GRAPH G MATCH (p:Human) RETURN p", "not allowed"),
+    ("SELECT * FROM GRAPH_TABLE(G MATCH (p:Human) RETURN p)", "not allowed"),
     ("GRAPH Nothing MATCH (p) RETURN 1 AS x", "not found"),
     ("GRAPH OnView MATCH (p) RETURN 1 AS x", "not found"),
     ("GRAPH Hidden MATCH (p) RETURN 1 AS x", "not found"),
