@@ -7,7 +7,7 @@ get other values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fakes.evaluator import Evaluator, Row
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.model.access import Access, Operation
+from spangate.model.schema import ObjectKind, SchemaObject
 from spangate.sql.ddl import parse_ddl
 from spangate.sql.engine import EngineFailure
 from spangate.sql.googlesql import Analyzer
@@ -292,3 +293,19 @@ def test_the_judge_notices_an_access_that_is_missing(
     evaluator: Evaluator, sql: str, accesses: tuple[Access, ...]
 ) -> None:
     assert result(evaluator, sql, changed(accesses)) != result(evaluator, sql, CONTENTS)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(inner=queries(), definer=st.booleans())
+def test_a_view_is_read_together_with_what_its_query_reads_unless_its_definer_answers_for_it(
+    zetasql_engine: WasmEngine, analyzer: Analyzer, inner: str, definer: bool
+) -> None:
+    view = SchemaObject(ObjectKind.VIEW, "V", f"CREATE VIEW V SQL SECURITY INVOKER AS {inner}", definer)
+    nested = SchemaObject(ObjectKind.VIEW, "W", "CREATE VIEW W SQL SECURITY INVOKER AS SELECT v.c0 FROM V AS v")
+    over = Analyzer(zetasql_engine, replace(SCHEMA, objects=(nested, view)))
+    try:
+        found = over.accesses("SELECT COUNT(*) FROM W", {})
+    finally:
+        over.close()
+    itself = {Access(Operation.READ, "V"), Access(Operation.READ, "W")}
+    assert set(found) == itself | (set() if definer else set(analyzer.accesses(inner, {})))

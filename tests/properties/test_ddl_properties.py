@@ -9,10 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spangate.adapters.zetasql_engine import WasmEngine
-from spangate.model.schema import Column, Index, Schema, Table
+from spangate.model.schema import Column, Index, ObjectKind, Schema, Table
 from spangate.sql.ddl import DdlError, parse_ddl
 from spangate.sql.ddl_cursor import _RESERVED
 from spangate.sql.googlesql import Analyzer
+from spangate.sql.objects import model_of, view_query
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True)
 SCALARS = st.sampled_from(["BOOL", "BYTES(MAX)", "DATE", "FLOAT32", "INT64", "JSON", "NUMERIC", "STRING(36)", "UUID"])
@@ -112,6 +113,7 @@ PIECES = st.sampled_from(
         *("CREATE TABLE INDEX ALTER DROP COLUMN ADD IF NOT EXISTS VIEW T ON IN PARENT INTERLEAVE STORED".split()),  # noqa: SIM905
         *("PRIMARY KEY INT64 STRING MAX ARRAY NULL DEFAULT AS CONSTRAINT CHECK FOREIGN REFERENCES 'a' 1".split()),  # noqa: SIM905
         *("( ) , ; < > . => ` ' \" /* */ -- #".split()),  # noqa: SIM905
+        *("SQL SECURITY INVOKER DEFINER SELECT SEQUENCE CHANGE STREAM MODEL OUTPUT QUEUE GRAPH OR REPLACE".split()),  # noqa: SIM905
         "\n",
     ]
 )
@@ -125,6 +127,9 @@ PIECES = st.sampled_from(
 @example("/*")
 @example("''''")
 @example("CREATE TABLE T (a ARRAY<")
+@example("CREATE VIEW V SQL SECURITY DEFINER AS")
+@example("CREATE VIEW V SQL SECURITY INVOKER")
+@example("CREATE MODEL M OUTPUT (")
 def test_any_text_is_a_schema_or_an_error_inside_of_it(text: str) -> None:
     try:
         schema = parse_ddl(text)
@@ -132,6 +137,11 @@ def test_any_text_is_a_schema_or_an_error_inside_of_it(text: str) -> None:
         mistake = error
     else:
         assert schema.statements
+        assert all(one.definition in schema.statements for one in schema.objects)
+        for one in schema.objects:
+            if one.kind is ObjectKind.VIEW:
+                assert one.definition.endswith(view_query(one))
+            model_of(one)
         return
     lines = text.split("\n")
     assert 1 <= mistake.line <= len(lines)

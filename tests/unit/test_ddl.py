@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from spangate.model.schema import Column, Index, Table
+from spangate.model.schema import Column, Index, ObjectKind, SchemaObject, Table
 from spangate.sql.ddl import DdlError, parse_ddl
+from spangate.sql.objects import Model, model_of, view_query
 
 SHOP = """\
 -- The shop.
@@ -233,6 +234,83 @@ def test_everything_else_is_kept_word_for_word_and_creates_no_table(statement: s
     assert schema.tables == schema.indexes == ()
 
 
+OBJECTS = """
+CREATE TABLE T (Id INT64) PRIMARY KEY (Id);
+CREATE SCHEMA sales;
+CREATE VIEW /* a */ V SQL SECURITY INVOKER AS SELECT t.Id FROM T t; -- b
+CREATE VIEW IF NOT EXISTS sales.V sql security definer AS SELECT t.Id FROM T t;
+CREATE CHANGE STREAM S FOR ALL;
+CREATE SEQUENCE N OPTIONS (sequence_kind = 'bit_reversed_positive');
+CREATE MODEL M INPUT (a INT64) OUTPUT (b INT64) REMOTE OPTIONS (endpoint = 'x');
+CREATE QUEUE Q (Id INT64) PRIMARY KEY (Id);
+CREATE PROPERTY GRAPH G NODE TABLES (T);
+CREATE SEARCH INDEX X ON T (Id);
+CREATE ROLE r;
+"""
+
+
+def objects(text: str) -> list[tuple[str, str, bool]]:
+    """Kind, name and definer's rights of every object."""
+    return [(one.kind.value, one.name, one.definer) for one in parse_ddl(text).objects]
+
+
+def test_what_can_be_granted_besides_tables_becomes_an_object_with_its_statement() -> None:
+    assert objects(OBJECTS) == [
+        ("view", "V", False),
+        ("view", "sales.V", True),
+        ("change stream", "S", False),
+        ("sequence", "N", False),
+        ("model", "M", False),
+        ("queue", "Q", False),
+        ("property graph", "G", False),
+    ]
+    schema = parse_ddl(OBJECTS)
+    assert [one.definition for one in schema.objects] == [*schema.statements[2:9]]
+    view = schema.object("v")
+    assert view is not None
+    assert view.definition == "CREATE VIEW   V SQL SECURITY INVOKER AS SELECT t.Id FROM T t"
+    assert view_query(view) == "SELECT t.Id FROM T t"
+
+
+@pytest.mark.parametrize(
+    ("more", "views"),
+    [
+        ("CREATE OR REPLACE VIEW v SQL SECURITY DEFINER AS SELECT 1 AS x", [("v", True), ("sales.V", True)]),
+        ("CREATE VIEW IF NOT EXISTS V SQL SECURITY DEFINER AS SELECT 1 AS x", [("V", False), ("sales.V", True)]),
+        ("DROP VIEW sales.v", [("V", False)]),
+        ("DROP VIEW IF EXISTS Nothing", [("V", False), ("sales.V", True)]),
+        ("DROP VIEW V; CREATE VIEW V SQL SECURITY DEFINER AS SELECT 1 AS x", [("sales.V", True), ("V", True)]),
+        ("ALTER SEQUENCE N SET OPTIONS (skip_range_min = 1)", [("V", False), ("sales.V", True)]),
+    ],
+)
+def test_objects_are_replaced_and_dropped(more: str, views: list[tuple[str, bool]]) -> None:
+    assert [(name, definer) for kind, name, definer in objects(OBJECTS + more) if kind == "view"] == views
+
+
+def test_an_object_is_part_of_what_a_schema_is() -> None:
+    other = OBJECTS.replace("SELECT t.Id FROM T t; -- b", "SELECT 1 AS Id; -- b")
+    assert parse_ddl(other).fingerprint != parse_ddl(OBJECTS).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("definition", "outputs"),
+    [
+        ("OUTPUT (y FLOAT64) REMOTE", (("y", "FLOAT64"),)),
+        (
+            "INPUT (output INT64) OUTPUT (a ARRAY<STRUCT<x INT64, y STRING(MAX)>>, `b c` STRING(MAX) OPTIONS (x = 1)) REMOTE",
+            (("a", "ARRAY<STRUCT<x INT64, y STRING(MAX)>>"), ("b c", "STRING(MAX)")),
+        ),
+        ("REMOTE OPTIONS (endpoint = 'OUTPUT (y FLOAT64)')", ()),
+        ("OUTPUT", ()),
+        ("OUTPUT (", ()),
+        ("OUTPUT (y", ()),
+    ],
+)
+def test_a_models_outputs_are_found(definition: str, outputs: tuple[tuple[str, str], ...]) -> None:
+    model = SchemaObject(ObjectKind.MODEL, "M", f"CREATE MODEL M {definition}")
+    assert model_of(model) == Model("M", outputs)
+
+
 def test_functions_that_a_schema_defines_are_known_by_name() -> None:
     schema = parse_ddl("""
         CREATE SCHEMA s;
@@ -365,6 +443,11 @@ MISTAKES = [
     (BASE + "DROP TABLE Nothing", 5, 12, "table `Nothing` does not exist"),
     (BASE + "DROP INDEX ByNam", 5, 12, "index `ByNam` does not exist; did you mean `ByName`?"),
     (BASE + "ALTER INDEX ByName DROP STORED COLUMN Name", 5, 39, "stored column `Name` does not exist"),
+    ("CREATE VIEW V AS SELECT 1", 1, 15, "expected SQL, found `AS`"),
+    ("CREATE VIEW V SQL SECURITY NOBODY AS SELECT 1", 1, 28, "expected INVOKER, found `NOBODY`"),
+    ("CREATE SEQUENCE S; DROP VIEW S", 1, 30, "`S` is a sequence, not a view"),
+    (BASE + "DROP VIEW T", 5, 11, "`T` is a table, not a view"),
+    ("CREATE SCHEMA Information_Schema", 1, 15, "`Information_Schema` cannot be a schema name: every database has it already"),
     # Types and clauses.
     ("CREATE TABLE T (a INT6) PRIMARY KEY (a)", 1, 19, "type `INT6` does not exist; did you mean `INT64`?"),
     ("CREATE TABLE T (a STRING) PRIMARY KEY (a)", 1, 25, "expected `(`, found `)`"),

@@ -203,8 +203,8 @@ UNREADABLE = [
     # Table functions, models, graphs, sequences.
     ("SELECT * FROM ML.PREDICT(MODEL m, (SELECT 1))", "Table-valued function not found"),
     ("FROM Customers |> CALL f()", "Table-valued function not found"),
-    ("GRAPH g MATCH (n) RETURN n", "Graph query is not supported"),
-    ("SELECT * FROM GRAPH_TABLE(g MATCH (n) RETURN n.x)", "Graph query is not supported"),
+    ("GRAPH g MATCH (n) RETURN n", "Property graph not found: g"),
+    ("SELECT * FROM GRAPH_TABLE(g MATCH (n) RETURN n.x)", "Property graph not found: g"),
     # Functions that nobody vouches for.
     ("SELECT NOTHING()", "Function not found: NOTHING"),
     ("SELECT SIGN(CustomerId) FROM Customers", "the function `sign` is not supported"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spangate.adapters.turns import Turns
 from spangate.adapters.zetasql_engine import CALL_SECONDS_MAX, WasmEngine
@@ -87,11 +87,19 @@ class _Worker:
     def _analyzer(self, schema: Schema) -> Analyzer:
         found = self._analyzers.get(schema.fingerprint)
         if found is None:
-            found = self._analyzers[schema.fingerprint] = Analyzer(self._engine, schema)
+            found = self._analyzers[schema.fingerprint] = self._new_analyzer(schema)
             if len(self._analyzers) > CATALOGS_MAX:
                 self._analyzers.popitem(last=False)[1].close()
         self._analyzers.move_to_end(schema.fingerprint)
         return found
+
+    def _new_analyzer(self, schema: Schema) -> Analyzer:
+        try:
+            return Analyzer(self._engine, schema)
+        except EngineCrashed:
+            # A definition that breaks the engine must not take the tables along: they can be read without it.
+            self._replace_engine()
+            return Analyzer(self._engine, replace(schema, objects=()))
 
     def _replace_engine(self) -> None:
         self._close_engine()

@@ -20,7 +20,7 @@ from spangate.sql.functions import PREDICT, change_stream_function, functions, p
 from spangate.sql.relations import Names, Origin, Relation, function_of_stream, names_of
 from spangate.sql.types import UnknownType, type_of_parameter, type_of_text
 
-__all__ = ["UnknownType", "analyzer_options", "catalog_of", "language_options"]
+__all__ = ["UnknownType", "analyzer_options", "catalog_of", "graph_options", "language_options"]
 
 # "The default time zone, America/Los_Angeles, is used" (Spanner's GoogleSQL data types).
 _TIME_ZONE = "America/Los_Angeles"
@@ -91,6 +91,15 @@ _FEATURES: tuple[str, ...] = (
     # Table functions and sequences.
     "TABLE_VALUED_FUNCTIONS",
     "SEQUENCE_ARG",
+    # Graphs.
+    "SQL_GRAPH",
+    "SQL_GRAPH_ADVANCED_QUERY",
+    "SQL_GRAPH_BOUNDED_PATH_QUANTIFICATION",
+    "SQL_GRAPH_PATH_TYPE",
+    "SQL_GRAPH_PATH_MODE",
+    "SQL_GRAPH_RETURN_EXTENSIONS",
+    # TO_JSON takes elements only with it.
+    "SQL_GRAPH_EXPOSE_GRAPH_ELEMENT",
 )
 
 _STATEMENTS = (
@@ -131,6 +140,13 @@ def analyzer_options(param_types: Mapping[str, SqlType]) -> options_pb2.Analyzer
     )
 
 
+def graph_options() -> options_pb2.AnalyzerOptionsProto:
+    """Options for CREATE PROPERTY GRAPH, which is asked by us."""
+    options = analyzer_options({})
+    options.language_options.supported_statement_kinds.append(kinds.RESOLVED_CREATE_PROPERTY_GRAPH_STMT)
+    return options
+
+
 def catalog_of(names: Names | Schema) -> simple_catalog_pb2.SimpleCatalogProto:
     """The catalog to register: everything that has a name, in a sub-catalog for each named schema, and the functions.
 
@@ -153,6 +169,8 @@ def catalog_of(names: Names | Schema) -> simple_catalog_pb2.SimpleCatalogProto:
     for stream in names.streams.values():
         function = function_of_stream(stream)
         places.of(function)[0].custom_tvf.append(change_stream_function(function))
+    for graph in names.graphs:
+        places.of(graph.name)[0].property_graph.add().ParseFromString(graph.encoded)
     if names.models:
         _add_models(places, names)
     return catalog

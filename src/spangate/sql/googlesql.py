@@ -6,6 +6,7 @@ Rules:
   for whatever columns a table has (`SELECT *`, a row as a value): `Access.every`; it is analysed again without the
   probe, which no client can therefore use. One that the probe breaks (`INSERT ... SELECT *`, where columns are
   counted) is analysed without it, and then once for each table with a probe in that one alone.
+- A graph is what ZetaSQL makes of the statement that created it.
 - A view is a table whose columns are those of its query; one with invoker's rights also makes its query's accesses.
 Not here: the engine (adapters/zetasql_engine.py), the dialect (catalog.py), the rules of reading (tree.py).
 """
@@ -18,14 +19,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.proto.options_pb2 import AnalyzerOptionsProto
 
 from spangate.model.access import Access, Operation, merged
 from spangate.model.schema import ObjectKind, Schema, SchemaObject
 from spangate.model.sqltype import SqlType
 from spangate.settings import LIMITS
-from spangate.sql.catalog import UnknownType, analyzer_options, catalog_of
+from spangate.sql.catalog import UnknownType, analyzer_options, catalog_of, graph_options
 from spangate.sql.ddl_tokens import DdlError
 from spangate.sql.engine import Engine, EngineCrashed, EngineFailure
+from spangate.sql.graphs import Graph, NotAGraph, graph_of
 from spangate.sql.literals import normal_form
 from spangate.sql.objects import view_query
 from spangate.sql.relations import Names, View, names_of, probe_of, widened
@@ -63,14 +66,25 @@ class _Catalog:
     def statement(self, sql: str, param_types: Mapping[str, SqlType]) -> Node:
         """The resolved statement. Raises UnreadableStatement; EngineCrashed."""
         try:
-            request = service.AnalyzeRequest(
-                options=analyzer_options(param_types), registered_catalog_id=self._id, sql_statement=sql
-            )
+            return self._resolved(sql, analyzer_options(param_types))
+        except UnknownType as reason:
+            raise UnreadableStatement(str(reason)) from reason
+
+    def graph(self, sql: str) -> Graph:
+        """What CREATE PROPERTY GRAPH makes. Raises UnreadableStatement; EngineCrashed."""
+        try:
+            return graph_of(self._resolved(sql, graph_options()))
+        except (NotAGraph, BadMessage) as reason:
+            raise UnreadableStatement("the graph is not supported") from reason
+
+    def _resolved(self, sql: str, options: AnalyzerOptionsProto) -> Node:
+        try:
+            request = service.AnalyzeRequest(options=options, registered_catalog_id=self._id, sql_statement=sql)
             answer = self._engine.call("ZetaSqlLocalService_Analyze", request.SerializeToString())
             return Node(service.AnalyzeResponse.DESCRIPTOR, answer).message("resolved_statement")
         except EngineFailure as failure:
             raise UnreadableStatement(failure.message) from failure
-        except (UnknownType, BadMessage) as reason:
+        except BadMessage as reason:
             raise UnreadableStatement(str(reason)) from reason
         except UnicodeEncodeError as error:
             raise UnreadableStatement("the statement is not valid Unicode") from error
@@ -96,6 +110,7 @@ class Analyzer:
         self._engine = engine
         self._probe = probe_of(schema)
         self._register(names_of(schema))
+        self._graphs = self._read_graphs(schema)
         self._read_views(schema)
         # An instance's first analysis takes 0.1 s longer than the same again; no client should wait for that.
         self.accesses("SELECT 1", {})
@@ -155,6 +170,18 @@ class Analyzer:
         finally:
             catalog.close()
 
+    def _read_graphs(self, schema: Schema) -> list[Graph]:
+        """Puts those graphs into the catalogs that can be carried over."""
+        graphs = []
+        for one in schema.objects:
+            if one.kind is ObjectKind.GRAPH:
+                with suppress(UnreadableStatement):
+                    graphs.append(self._plain.graph(one.definition))
+        if graphs:
+            self.close()
+            self._register(names_of(schema, graphs=graphs))
+        return graphs
+
     def _read_views(self, schema: Schema) -> None:
         """Puts those views into the catalogs whose queries can be read, also when they build on one another."""
         todo = [one for one in schema.objects if one.kind is ObjectKind.VIEW]
@@ -166,7 +193,7 @@ class Analyzer:
             views += found.values()
             todo = [one for one in todo if one.name not in found]
             self.close()
-            self._register(names_of(schema, views))
+            self._register(names_of(schema, views, self._graphs))
 
     def _view(self, view: SchemaObject) -> View | None:
         """The view, or None if its query cannot be read (yet)."""

@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from spangate.model.access import Access, Operation
 from spangate.model.schema import Column, ObjectKind, Schema, Table
+from spangate.sql.graphs import Graph
 from spangate.sql.objects import Model, model_of
 from spangate.sql.system_tables import information_schema_tables, spanner_sys_tables
 
@@ -63,6 +64,7 @@ class Names:
     relations: tuple[Relation, ...]
     sequences: tuple[str, ...] = ()
     models: tuple[Model, ...] = ()
+    graphs: tuple[Graph, ...] = ()
     # The table function, in lower case, by which each change stream is read.
     streams: Mapping[str, str] = field(default_factory=dict)
     # Functions that the schema defines, in lower case: one may hide a built-in and do more than its name says.
@@ -86,8 +88,8 @@ class View:
         )
 
 
-def names_of(schema: Schema, views: Iterable[View] = ()) -> Names:
-    """What statements can name in a database of that schema; `views` are those whose queries could be read."""
+def names_of(schema: Schema, views: Iterable[View] = (), graphs: Iterable[Graph] = ()) -> Names:
+    """What statements can name in a database of that schema; `views` and `graphs` are those that could be read."""
 
     def objects(kind: ObjectKind) -> tuple[str, ...]:
         return tuple(one.name for one in schema.objects if one.kind is kind)
@@ -101,6 +103,7 @@ def names_of(schema: Schema, views: Iterable[View] = ()) -> Names:
         ),
         sequences=objects(ObjectKind.SEQUENCE),
         models=tuple(model_of(one) for one in schema.objects if one.kind is ObjectKind.MODEL),
+        graphs=tuple(graphs),
         streams={function_of_stream(name).lower(): name for name in objects(ObjectKind.CHANGE_STREAM)},
         refused_functions=frozenset(schema.functions),
     )

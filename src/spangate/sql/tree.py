@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from zetasql.wasi._pb2.zetasql.public import type_pb2
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from spangate.model.access import Access, Operation, merged
 from spangate.model.schema import Schema, Table
 from spangate.sql.functions import BUILTIN_GROUP, FUNCTION_GROUP, NEXT_SEQUENCE_VALUE, PREDICT, SEQUENCE_STATE
+from spangate.sql.graphs import Element
 from spangate.sql.relations import Names, Origin, Relation, names_of
 from spangate.sql.wire import Node
 
@@ -27,7 +29,11 @@ _LEAVES = frozenset(
         "AnnotationMapProto",
         "FunctionRefProto",
         "FunctionSignatureProto",
+        "GraphElementLabelRefProto",
+        "GraphElementTableRefProto",
+        "GraphPropertyDeclarationRefProto",
         "ParseLocationRangeProto",
+        "PropertyGraphRefProto",
         "ResolvedCollationProto",
         "ResolvedColumnProto",
         "ResolvedNodeProto",
@@ -40,8 +46,8 @@ _LEAVES = frozenset(
     }
 )
 
-# Understood: all they do is combine their children. The rest (graphs, connections, descriptors, system variables,
-# nested DML, recursion, ...) is refused because it reads or does what no scan shows.
+# Understood: all they do is combine their children. The rest (connections, descriptors, system variables, nested
+# DML, recursion, ...) is refused because it reads or does what no scan shows.
 _UNDERSTOOD = frozenset(
     {
         # Expressions.
@@ -106,6 +112,29 @@ _UNDERSTOOD = frozenset(
         "ResolvedWithEntryProto",
         "ResolvedWithRefScanProto",
         "ResolvedWithScanProto",
+        # Graphs. What is matched and which properties are read is noted on the way.
+        "AnyResolvedGraphElementScanProto",
+        "AnyResolvedGraphLabelExprProto",
+        "AnyResolvedGraphPathScanBaseProto",
+        "AnyResolvedGraphScanBaseProto",
+        "ResolvedGraphEdgeScanProto",
+        "ResolvedGraphIsLabeledPredicateProto",
+        "ResolvedGraphLabelExprProto",
+        "ResolvedGraphLabelNaryExprProto",
+        "ResolvedGraphLabelProto",
+        "ResolvedGraphLinearScanProto",
+        "ResolvedGraphMakeArrayVariableProto",
+        "ResolvedGraphNodeScanProto",
+        "ResolvedGraphPathModeProto",
+        "ResolvedGraphPathPatternQuantifierProto",
+        "ResolvedGraphPathScanBaseProto",
+        "ResolvedGraphPathScanProto",
+        "ResolvedGraphPathSearchPrefixProto",
+        "ResolvedGraphRefScanProto",
+        "ResolvedGraphScanBaseProto",
+        "ResolvedGraphScanProto",
+        "ResolvedGraphTableScanProto",
+        "ResolvedGraphWildCardLabelProto",
         # Statements.
         "ResolvedAssertRowsModifiedProto",
         "ResolvedDMLValueProto",
@@ -123,6 +152,7 @@ _SEQUENCE_FUNCTIONS: Mapping[str, Operation] = {
     NEXT_SEQUENCE_VALUE: Operation.UPDATE,
     SEQUENCE_STATE: Operation.READ,
 }
+_GRAPH_TYPES = frozenset({type_pb2.TYPE_GRAPH_ELEMENT, type_pb2.TYPE_GRAPH_PATH})
 
 
 class NotUnderstood(Exception):
@@ -150,7 +180,7 @@ def accesses_of(statement: Node, names: Names | Schema) -> tuple[Access, ...]:
             _delete(node, walk)
         case kind:
             raise NotUnderstood(f"`{_plain(kind)}` is not supported")
-    return merged(walk.found)
+    return merged([*walk.found, *walk.of_graphs()])
 
 
 class _Walk:
@@ -159,6 +189,10 @@ class _Walk:
     def __init__(self, names: Names) -> None:
         self.found: list[Access] = []
         self._names = names
+        # Elements of graphs that are matched, properties that are read, and whether an element is used as a value.
+        self._matched: list[Element] = []
+        self._properties: set[str] = set()
+        self._values = False
 
     def children(self, node: Node, *, skip: tuple[str, ...] = ()) -> None:
         """Everything below `node` but the fields in `skip`, which the caller has dealt with."""
@@ -172,6 +206,15 @@ class _Walk:
                 self._function(item)
             elif item.name == "ResolvedTVFScanProto":
                 self._table_function(item)
+            elif item.name == "ResolvedGraphElementScanProto":
+                self._match(item)
+            elif item.name == "ResolvedGraphGetElementPropertyProto":
+                todo.extend(self._property(item))
+                continue
+            elif item.name == "ResolvedColumnRefProto":
+                self._values = self._values or _is_of_graph(item.message("parent").message("type"))
+            elif item.name == "ResolvedOutputColumnProto":
+                self._values = self._values or _is_of_graph(item.message("column").message("type"))
             elif item.name not in _UNDERSTOOD:
                 raise NotUnderstood(f"`{_plain(item.name)}` is not supported")
             todo.extend(item.children(leaves=_LEAVES))
@@ -221,6 +264,32 @@ class _Walk:
             self.add(Operation.READ, table, read)
         return table, columns, {name for name, use in used if use in _WRITES}
 
+    def of_graphs(self) -> list[Access]:
+        """What matching elements and reading properties means, once the whole statement is known."""
+        if self._values:
+            return [element.read_completely() for element in self._matched]
+        return [element.read(self._properties) for element in self._matched]
+
+    def _match(self, scan: Node) -> None:
+        for reference in scan.messages("target_element_table_list"):
+            graph, name = reference.message("property_graph").text("full_name"), reference.text("name")
+            elements = [
+                one.elements[name.lower()]
+                for one in self._names.graphs
+                if one.name.lower() == graph.lower() and name.lower() in one.elements
+            ]
+            if len(elements) != 1:
+                raise NotUnderstood(f"`{name}` is not in the graph `{graph}`")
+            self._matched += elements
+
+    def _property(self, node: Node) -> list[Node]:
+        """Notes the property; what is left to look at of the element that has it: nothing, if it is just a name."""
+        name = node.message("property").text("name")
+        if node.has("property_name") or not name:
+            raise NotUnderstood("a property whose name is not known is not supported")
+        self._properties.add(name.lower())
+        return [one for one in node.message("expr").children() if one.name != "ResolvedColumnRefProto"]
+
     def _function(self, call: Node) -> None:
         group, _, name = call.message("function").text("name").partition(":")
         if group not in _FUNCTION_GROUPS or name.lower() in self._names.refused_functions:
@@ -255,6 +324,17 @@ class _Walk:
             self.found.append(Access(Operation.EXECUTE, self._names.models[number].name))
         else:
             raise NotUnderstood(f"the table function `{name}` is not supported")
+
+
+def _is_of_graph(type_: Node) -> bool:
+    """Whether a value of that type is, or holds, an element or a path of a graph."""
+    todo = [type_]
+    while todo:
+        node = todo.pop()
+        if node.name == "TypeProto" and node.number("type_kind") in _GRAPH_TYPES:
+            return True
+        todo += node.children()
+    return False
 
 
 def _insert(node: Node, walk: _Walk) -> None:

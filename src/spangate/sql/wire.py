@@ -107,10 +107,15 @@ class Node:
 
     def text(self, field: str) -> str:
         """The field's text, empty if it is not there."""
-        for value in self._values.get(field, ()):
-            if isinstance(value, tuple):
-                return self._data[value[0] : value[1]].decode("utf-8", "replace")
-        return ""
+        return next(iter(self.texts(field)), "")
+
+    def texts(self, field: str) -> list[str]:
+        """A repeated field's texts."""
+        return [
+            self._data[value[0] : value[1]].decode("utf-8", "replace")
+            for value in self._values.get(field, ())
+            if isinstance(value, tuple)
+        ]
 
     def message(self, field: str) -> Node:
         """The field's message, an empty one if it is not there."""
