@@ -78,6 +78,7 @@ class Checkpoint:
     def __init__(
         self, policy: Policy, statements: Statements, record: Callable[[Decision], None], clock: Clock
     ) -> None:
+        policy.prepare()
         self._policy = policy
         self._statements = statements
         self._record = record
@@ -95,6 +96,7 @@ class Checkpoint:
 
     def replace(self, policy: Policy) -> None:
         """From now on, `policy`."""
+        policy.prepare()
         self._policy = policy
 
     def answer(self, identity: str, shape: bytes) -> Answer:
