@@ -93,6 +93,7 @@ class Checkpoint:
         """`look` asks a database with a live schema for it, calls `replace` on a change, and says whether it asked."""
         self._look = look
         self._looks = Looks()
+        policy.prepare()
         self._policy = policy
         self._statements = statements
         self._record = record
@@ -110,6 +111,7 @@ class Checkpoint:
 
     def replace(self, policy: Policy) -> None:
         """From now on, `policy`."""
+        policy.prepare()
         self._policy = policy
 
     def answer(self, identity: str, shape: bytes) -> Answer:
