@@ -4,3 +4,4 @@ CREATE VIEW OpenOrders SQL SECURITY INVOKER AS SELECT o.OrderId FROM Orders AS o
 CREATE CHANGE STREAM OrderChanges FOR Orders;
 CREATE SEQUENCE OrderNumbers OPTIONS (sequence_kind = 'bit_reversed_positive');
 CREATE QUEUE Jobs (JobId STRING(36) NOT NULL, Payload BYTES(MAX) NOT NULL) PRIMARY KEY (JobId);
+CREATE MODEL Recommender INPUT (Name STRING(MAX)) OUTPUT (score FLOAT64) REMOTE OPTIONS (endpoint = '//model');
