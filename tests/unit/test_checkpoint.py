@@ -40,14 +40,22 @@ class FakeStatements:
     def __init__(self, known: Mapping[str, tuple[Access, ...]] | None = None) -> None:
         self.known = known or {"SELECT Name FROM Customers": READ_NAMES}
         self.asked: list[str] = []
+        self.identities: list[str] = []
+        self.not_kept: set[str] = set()
 
-    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+    def accesses(
+        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str = ""
+    ) -> tuple[Access, ...]:
         self.asked.append(sql)
+        self.identities.append(identity)
         if sql == "BUSY":
             raise TryAgain("too much to do")
         if sql not in self.known:
             raise UnreadableStatement("Syntax error")
         return self.known[sql]
+
+    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
+        return sql not in self.not_kept
 
 
 def shape(method: str, *parts: str, database: str = DATABASE, flags: str = "") -> bytes:
@@ -94,6 +102,7 @@ def test_a_granted_statement_is_allowed() -> None:
         (CHECKOUT, shape("ListSessions"), Reason.GRANTED),
         (CHECKOUT, shape("BeginTransaction", flags="p"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("BeginTransaction", flags="h"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("GetDatabase"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("GetDatabaseDdl"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("UpdateDatabaseDdl", "DROP TABLE Orders"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("UpdateDatabaseDdl", "GRANT ROLE a TO ROLE b"), Reason.UNSUPPORTED_FEATURE),
@@ -170,6 +179,23 @@ def test_an_exception_has_its_own_reason() -> None:
     decision = judge(denying, FakeStatements(), CHECKOUT, insert, NOON)
     assert decision.reason is Reason.DENIED
     assert [str(grant) for grant in decision.grants] == ["checkout may not insert Orders in shop (spangate.yaml:17:23)"]
+
+
+def test_a_statement_is_read_for_the_identity_that_asks() -> None:
+    statements = FakeStatements()
+    Checkpoint(POLICY, statements, lambda _: None, FakeClock()).answer(CHECKOUT, sql("SELECT Name FROM Customers"))
+    assert statements.identities == [CHECKOUT]
+
+
+def test_an_answer_is_not_to_be_kept_if_one_of_its_statements_is_not() -> None:
+    statements = FakeStatements({"SELECT Name FROM Customers": READ_NAMES, "SELECT 17": ()})
+    statements.not_kept = {"SELECT 17"}
+    checkpoint = Checkpoint(POLICY, statements, lambda _: None, FakeClock())
+    assert checkpoint.answer(CHECKOUT, sql("SELECT Name FROM Customers")).remember
+    assert not checkpoint.answer(CHECKOUT, sql("SELECT 17")).remember
+    batch = shape("ExecuteBatchDml", "SELECT 17", "", "SELECT Name FROM Customers", "")
+    assert not checkpoint.answer(CHECKOUT, batch).remember
+    assert checkpoint.answer(CHECKOUT, shape("CreateSession")).remember
 
 
 def test_an_allow_brings_role_and_tag_within_spanners_limit() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from spangate.checkpoint.asked import Asked, SharedStatements
 from spangate.decision import decide, decision_id, denial_message, refuse, standing
 from spangate.model.access import Access
 from spangate.model.decision import Decision, Reason
@@ -76,7 +77,7 @@ class Checkpoint:
     """Decides under the policy of the moment; `replace` puts another in force. Any thread may call."""
 
     def __init__(
-        self, policy: Policy, statements: Statements, record: Callable[[Decision], None], clock: Clock
+        self, policy: Policy, statements: SharedStatements, record: Callable[[Decision], None], clock: Clock
     ) -> None:
         self._policy = policy
         self._statements = statements
@@ -103,21 +104,25 @@ class Checkpoint:
         Raises TryAgain when there is too much to do, and what `record` raises.
         """
         policy, now = self._policy, self._clock.now()
-        decision = judge(policy, self._statements, identity, shape, now)
+        statements = Asked(self._statements, identity)
+        decision = judge(policy, statements, identity, shape, now)
         self._record(decision)
+        epoch = policy.epoch(now)
         if not decision.allowed or decision.name is None or decision.database is None:
-            return Answer(decision, policy.epoch(now), role="", tag="", message=denial_message(decision))
+            message = denial_message(decision)
+            return Answer(decision, epoch, role="", tag="", message=message, remember=statements.remember)
         spiffe_id = SpiffeId.parse(identity)
         database = policy.databases[decision.database]
         return Answer(
             decision,
-            policy.epoch(now),
+            epoch,
             role=role_of(decision.name),
             tag=transaction_tag(spiffe_id, policy.version),
             message="",
             owner=spiffe_id.key,
             keep_tags=database.keep_tags,
             context=identity if database.secure_context else "",
+            remember=statements.remember,
         )
 
 
