@@ -22,6 +22,9 @@ from google.cloud import spanner_admin_database_v1 as database_v1
 from google.cloud import spanner_admin_instance_v1 as instance_v1
 from google.cloud.spanner_admin_database_v1.services.database_admin.transports.grpc import DatabaseAdminGrpcTransport
 from google.cloud.spanner_admin_instance_v1.services.instance_admin.transports.grpc import InstanceAdminGrpcTransport
+from google.cloud.spanner_v1 import ExecuteSqlRequest
+from google.cloud.spanner_v1.services.spanner import SpannerClient
+from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
 
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.database import DatabasePath
@@ -45,6 +48,13 @@ _CHANNEL_OPTIONS = (
 # What the emulator 1.5.28 says to statements it can parse and does not implement: CREATE ROLE, GRANT.
 _UNSUPPORTED = "Unsupported ddl statement"
 
+_DIALECTS = {
+    database_v1.DatabaseDialect.GOOGLE_STANDARD_SQL: Dialect.GOOGLESQL,
+    database_v1.DatabaseDialect.POSTGRESQL: Dialect.POSTGRESQL,
+}
+# Both dialects understand it, and Google's own clients ask it.
+_DIALECT_QUERY = "SELECT option_value FROM information_schema.database_options WHERE option_name = 'database_dialect'"
+
 
 class _Operation(Protocol):
     def result(self, timeout: float) -> object: ...
@@ -54,6 +64,7 @@ class _Operation(Protocol):
 class _Admin:
     instances: Any
     databases: Any
+    spanner: Any
 
 
 def check_answers(address: str, timeout_s: float, *, called: str = "the emulator") -> None:
@@ -110,6 +121,7 @@ def database_ddl(address: str, path: DatabasePath) -> DatabaseDdl:
         with _admin(address) as admin:
             database = admin.databases.get_database(name=str(path), retry=None, timeout=CALL_SECONDS)
             answer = admin.databases.get_database_ddl(database=str(path), retry=None, timeout=SCHEMA_SECONDS)
+            dialect = _DIALECTS.get(database.database_dialect) or _dialect_by_query(admin, path)
     except google_errors.NotFound as error:
         raise YourFault(
             f"there is no database `{path}`",
@@ -119,10 +131,18 @@ def database_ddl(address: str, path: DatabasePath) -> DatabaseDdl:
         raise PeersFault(
             f"Spanner at `{address}` does not tell the schema of `{path}`: {_first_line(error)}"
         ) from error
-    dialect = (
-        Dialect.POSTGRESQL if database.database_dialect == database_v1.DatabaseDialect.POSTGRESQL else Dialect.GOOGLESQL
-    )
     return DatabaseDdl(dialect, tuple(answer.statements))
+
+
+def _dialect_by_query(admin: _Admin, path: DatabasePath) -> Dialect:
+    """For a server that leaves `Database.database_dialect` unset, as the emulator 1.5.28 does."""
+    session = admin.spanner.create_session(database=str(path), retry=None, timeout=CALL_SECONDS).name
+    try:
+        request = ExecuteSqlRequest(session=session, sql=_DIALECT_QUERY)
+        rows = admin.spanner.execute_sql(request, retry=None, timeout=CALL_SECONDS).rows
+    finally:
+        admin.spanner.delete_session(name=session, retry=None, timeout=CALL_SECONDS)
+    return Dialect.POSTGRESQL if [list(row) for row in rows] == [["POSTGRESQL"]] else Dialect.GOOGLESQL
 
 
 def create_empty_database(address: str, path: DatabasePath, dialect: Dialect) -> bool:
@@ -167,6 +187,7 @@ def _admin(address: str) -> Iterator[_Admin]:
         yield _Admin(
             instance_v1.InstanceAdminClient(transport=InstanceAdminGrpcTransport(channel=channel)),
             database_v1.DatabaseAdminClient(transport=DatabaseAdminGrpcTransport(channel=channel)),
+            SpannerClient(transport=SpannerGrpcTransport(channel=channel)),
         )
 
 

@@ -126,7 +126,9 @@ class Expressions:
         elif kind == "TypeCast":
             self._type(body["typeName"], body)
         elif kind == "A_Expr":
-            _path(body["name"], "pg_catalog", "the operator", body)
+            schema, name = _path(body["name"], "pg_catalog", "the operator", body)
+            if schema != "pg_catalog":
+                raise NotReadable(f"the operator `{schema}.{name}` is not supported", body)
         elif kind == "A_Indirection" and any(only(one)[0] != "A_Indices" for one in body["indirection"]):
             raise NotReadable("taking a field out of a row is not supported", body)
         return fields

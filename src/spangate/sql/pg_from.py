@@ -224,8 +224,13 @@ def _derived(alias: str, output: Output) -> Relation:
 def _joined(level: Level, entries: Iterable[Entry]) -> Level:
     """The level with more relations; one that is there under the same name makes both ambiguous."""
     found = [*level.entries, *entries]
-    names = [(entry.relation.schema, entry.relation.alias) for entry in found if entry.by_name]
-    twice = next((alias for schema, alias in names if alias and names.count((schema, alias)) > 1), None)
+    schemas: dict[str, list[str | None]] = {}
+    for entry in found:
+        if entry.by_name and entry.relation.alias:
+            schemas.setdefault(entry.relation.alias, []).append(entry.relation.schema)
+    # `a.t` and `b.t` may stand side by side, if both go by their full names.
+    repeated = {alias: ones for alias, ones in schemas.items() if len(ones) > 1}
+    twice = next((alias for alias, ones in repeated.items() if None in ones or len({*ones}) < len(ones)), None)
     if twice is not None:
         raise NotReadable(f"`{twice}` is the name of more than one relation in FROM")
     return level.of(found)
