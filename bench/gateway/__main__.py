@@ -30,8 +30,12 @@ def main() -> int:
     """The exit code: 0, or 1 if it could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=between(1, 100), default=5, metavar="N")
-    parser.add_argument("--requests", type=between(1_000, 1_000_000), default=10_000, metavar="N", help="saturated, a round")
-    parser.add_argument("--moderate", type=between(100, 1_000_000), default=2_000, metavar="N", help="moderate, a round")
+    parser.add_argument(
+        "--requests", type=between(1_000, 1_000_000), default=10_000, metavar="N", help="saturated, a round"
+    )
+    parser.add_argument(
+        "--moderate", type=between(100, 1_000_000), default=2_000, metavar="N", help="moderate, a round"
+    )
     parser.add_argument("--rate", type=between(100, 20_000), default=1_000, metavar="N", help="a second, moderate")
     parser.add_argument("--single", type=between(100, 100_000), default=1_000, metavar="N", help="one by one, a round")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")

@@ -36,8 +36,10 @@ def as_table(report: Report) -> str:
         parts += [
             f"{cost.load}: {_described(report.loads[cost.load])}",
             table(HEADING, rows),
-            f"the gateway costs {cost.cpu_us:+.1f} us of CPU per request over plain Envoy (ratio {cost.cpu_ratio:.2f}), "
-            f"{cost.p50_ms:+.3f} ms at p50, {cost.p99_ms:+.3f} ms at p99\n",
+            (
+                f"the gateway costs {cost.cpu_us:+.1f} us of CPU per request over plain Envoy (ratio {cost.cpu_ratio:.2f}), "
+                f"{cost.p50_ms:+.3f} ms at p50, {cost.p99_ms:+.3f} ms at p99\n"
+            ),
         ]
     parts += [
         f"{report.rounds} rounds, medians; noise of the CPU time: half the interquartile range over the rounds",

@@ -50,7 +50,11 @@ def table(heading: Cells, rows: Sequence[Cells]) -> str:
 def machine() -> dict[str, str | int]:
     """What the numbers were measured on; nothing that names the machine."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     return {

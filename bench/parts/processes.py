@@ -7,7 +7,7 @@ Linux's sources): /proc/<pid>/stat counts ticks of 10 ms, which is more than wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -47,11 +47,15 @@ class Processes:
         self._stack = stack
         self.folder = folder
 
-    def envoy(self, name: str, config: Json, admin: Path, listener: str) -> tuple[int, int]:
-        """Start an Envoy with one worker: its process id and the port of its listener."""
-        child = EnvoyChild(name, config, self.folder, admin, self.folder / f"{name}.log", workers=1)
-        self._stack.callback(child.stop)
-        return child.child.pid, child.wait_until_ready(listener)
+    def envoys(self, configs: Sequence[tuple[str, Json, Path]], listener: str) -> list[tuple[int, int]]:
+        """Start an Envoy with one worker for each (name, configuration, admin socket), all at once: the process ids
+        and the ports of the listener of that name."""
+        children = []
+        for name, config, admin in configs:
+            child = EnvoyChild(name, config, self.folder, admin, self.folder / f"{name}.log", workers=1)
+            self._stack.callback(child.stop)
+            children.append(child)
+        return [(child.child.pid, child.wait_until_ready(listener)) for child in children]
 
     def start(self, name: str, command: list[str], ready: Callable[[], bool]) -> int:
         """Start `command`: its process id, as soon as `ready` says so."""

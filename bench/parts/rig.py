@@ -102,7 +102,9 @@ def rig(
         processes = Processes(stack, folder)
         admin = folder / "backend.admin"
         answers = {"/google.spanner.v1.Spanner/GetSession": _own_session(session)}
-        _, backend = processes.envoy("backend", envoys.backend(str(admin), answers), admin, envoys.BACKEND_LISTENER)
+        ((_, backend),) = processes.envoys(
+            [("backend", envoys.backend(str(admin), answers), admin)], envoys.BACKEND_LISTENER
+        )
         checkpoint, decisions = folder / "checkpoint.sock", folder / "decisions.jsonl"
         pid = None
         if start_checkpoint is None:
@@ -112,9 +114,8 @@ def rig(
         else:
             start_checkpoint(stack, checkpoint)
         product = _product(folder, backend, doors[GATEWAY], checkpoint)
-        ways = [Way("direct", backend, None)]
-        for name, change in gateways.items():
-            ways.append(_way(processes, name, change(product), f"way{len(ways)}", doors[CHECKOUT]))
+        changed = {name: change(product) for name, change in gateways.items()}
+        ways = [Way("direct", backend, None), *_ways(processes, changed, doors[CHECKOUT])]
         yield Rig(ways, admin, session, decisions, pid)
 
 
@@ -123,24 +124,33 @@ def _own_session(name: str) -> bytes:
     return bytes(Session.serialize(Session(name=name, labels={"spangate-owner": f"i{CHECKOUT.key}"})))
 
 
-def _way(processes: Processes, name: str, gateway: Json, label: str, sds: Path) -> Way:
-    """A gateway and a sidecar before it."""
+def _ways(processes: Processes, gateways: Mapping[str, Json], sds: Path) -> list[Way]:
+    """A gateway for each configuration, and a sidecar before it."""
     folder = processes.folder
-    admin, sidecar_admin = folder / f"{label}.admin", folder / f"{label}-sidecar.admin"
-    config = envoys.moved(gateway, str(admin), str(folder / f"{label}.jsonl"))
-    pid, port = processes.envoy(label, config, admin, LISTENER)
-    plan = ClientPlan(
-        gateway=("127.0.0.1", port),
+    configs = []
+    for i, gateway in enumerate(gateways.values()):
+        admin = folder / f"way{i}.admin"
+        configs.append((f"way{i}", envoys.moved(gateway, str(admin), str(folder / f"way{i}.jsonl")), admin))
+    started = processes.envoys(configs, LISTENER)
+    sidecars = []
+    for i, (_, port) in enumerate(started):
+        admin = folder / f"sidecar{i}.admin"
+        sidecars.append((f"sidecar{i}", client_bootstrap(_client(port, admin, sds)), admin))
+    ports = [port for _, port in processes.envoys(sidecars, APPLICATION)]
+    return [Way(name, port, pid) for name, (pid, _), port in zip(gateways, started, ports, strict=True)]
+
+
+def _client(gateway: int, admin: Path, sds: Path) -> ClientPlan:
+    return ClientPlan(
+        gateway=("127.0.0.1", gateway),
         gateway_identity=str(GATEWAY),
         host="127.0.0.1",
         port=0,
-        admin_socket=str(sidecar_admin),
+        admin_socket=str(admin),
         sds_socket=str(sds),
         certificate_secret=CERTIFICATE_SECRET,
         bundle_secret=BUNDLE_SECRET,
     )
-    _, sidecar_port = processes.envoy(f"{label}-sidecar", client_bootstrap(plan), sidecar_admin, APPLICATION)
-    return Way(name, sidecar_port, pid)
 
 
 def _listens(path: Path) -> bool:

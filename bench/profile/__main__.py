@@ -42,7 +42,9 @@ def main() -> int:
     """The exit code: 0, or 1 if it could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=between(1, 100), default=7, metavar="N")
-    parser.add_argument("--requests", type=between(1_000, 1_000_000), default=8_000, metavar="N", help="a round and stage")
+    parser.add_argument(
+        "--requests", type=between(1_000, 1_000_000), default=8_000, metavar="N", help="a round and stage"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args()
     try:
