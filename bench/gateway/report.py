@@ -37,12 +37,13 @@ def as_table(report: Report) -> str:
             f"{cost.load}: {_described(report.loads[cost.load])}",
             table(HEADING, rows),
             (
-                f"the gateway costs {cost.cpu_us:+.1f} us of CPU per request over plain Envoy (ratio {cost.cpu_ratio:.2f}), "
-                f"{cost.p50_ms:+.3f} ms at p50, {cost.p99_ms:+.3f} ms at p99\n"
+                f"the gateway costs {cost.cpu_us:+.1f} us of CPU per request over plain Envoy "
+                f"(ratio {cost.cpu_ratio:.2f}), {cost.p50_ms:+.3f} ms at p50, "
+                f"{cost.p99_ms:+.3f} ms at p99\n"
             ),
         ]
     parts += [
-        f"{report.rounds} rounds, medians; noise of the CPU time: half the interquartile range over the rounds",
+        f"{report.rounds} rounds, medians; CPU time: the lower quartile, noise: half the interquartile range",
         f"load, sidecar, gateway and backend share the machine: {machine_line()}",
     ]
     return "\n".join(parts)

@@ -1,6 +1,7 @@
 """Medians, quantiles and their noise, and tables of them.
 
 Noise is shown as the half of the interquartile range in percent of the median: half of the rounds lie within it.
+CPU times are given as the lower quartile over the rounds: neighbours on the machine only ever add to them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ def noise_percent(values: Sequence[float]) -> float:
         return 0.0
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return round(abs((high - low) / 2 / middle) * 100, 1)
+
+
+def lower_quartile(values: Sequence[float]) -> float:
+    """The value that a quarter of the rounds lie below; the least for fewer than three."""
+    return statistics.quantiles(values, n=4, method="inclusive")[0] if len(values) >= 3 else min(values)
 
 
 def table(heading: Cells, rows: Sequence[Cells]) -> str:

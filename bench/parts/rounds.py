@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bench.parts import load
 from bench.parts.load import Load, Target
-from bench.parts.numbers import noise_percent, p50_p99_ms
+from bench.parts.numbers import lower_quartile, noise_percent, p50_p99_ms
 from bench.parts.processes import BenchError, cpu_seconds
 
 # Keeps both cores busy without a queue that would hide the gateway behind it.
@@ -77,7 +77,8 @@ class Bench:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; medians over the rounds. None where there is nothing to measure."""
+    """One line of a table: CPU time as the lower quartile over the rounds, the others as medians. None where there is
+    nothing to measure."""
 
     name: str
     load: str
@@ -95,7 +96,7 @@ def row(way: Way, kind: str) -> Row:
         name=way.name,
         load=kind,
         requests_per_second=round(statistics.median(series.per_second)),
-        gateway_cpu_us=round(statistics.median(series.cpu_us), 1) if series.cpu_us else None,
+        gateway_cpu_us=round(lower_quartile(series.cpu_us), 1) if series.cpu_us else None,
         cpu_noise_percent=noise_percent(series.cpu_us) if series.cpu_us else None,
         p50_ms=round(statistics.median(series.p50_ms), 3),
         p99_ms=round(statistics.median(series.p99_ms), 3),
@@ -104,7 +105,7 @@ def row(way: Way, kind: str) -> Row:
 
 @dataclass(frozen=True)
 class Added:
-    """What one way costs more than another: medians of the differences round by round."""
+    """What one way costs more than another: latencies as medians of the differences round by round."""
 
     load: str
     cpu_us: float
@@ -113,20 +114,20 @@ class Added:
     p99_ms: float
 
 
-def differences(dear: Sequence[float], cheap: Sequence[float]) -> list[float]:
-    """Round by round."""
-    return [a - b for a, b in zip(dear, cheap, strict=True)]
-
-
 def added(way: Way, over: Way, kind: str) -> Added:
-    """`cpu_ratio` is `over`'s CPU time per request divided by `way`'s, round by round: 1 means no cost at all."""
+    """`cpu_ratio` is `over`'s CPU time per request divided by `way`'s: 1 means no cost at all."""
     mine, other = way.series[kind], over.series[kind]
-    if min(*mine.cpu_us, *other.cpu_us) <= 0:
+    dear, cheap = lower_quartile(mine.cpu_us), lower_quartile(other.cpu_us)
+    if min(dear, cheap) <= 0:
         raise BenchError("the gateway used less CPU time than the clock can tell; measure more --requests")
     return Added(
         load=kind,
-        cpu_us=round(statistics.median(differences(mine.cpu_us, other.cpu_us)), 1),
-        cpu_ratio=round(statistics.median(b / a for a, b in zip(mine.cpu_us, other.cpu_us, strict=True)), 2),
-        p50_ms=round(statistics.median(differences(mine.p50_ms, other.p50_ms)), 3),
-        p99_ms=round(statistics.median(differences(mine.p99_ms, other.p99_ms)), 3),
+        cpu_us=round(dear - cheap, 1),
+        cpu_ratio=round(cheap / dear, 2),
+        p50_ms=round(_difference(mine.p50_ms, other.p50_ms), 3),
+        p99_ms=round(_difference(mine.p99_ms, other.p99_ms), 3),
     )
+
+
+def _difference(dear: Sequence[float], cheap: Sequence[float]) -> float:
+    return statistics.median(a - b for a, b in zip(dear, cheap, strict=True))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -17,10 +16,10 @@ from pathlib import Path
 from bench.parts import calls, load
 from bench.parts.envoys import framed
 from bench.parts.load import Load, Target
-from bench.parts.numbers import between, machine, machine_line, noise_percent, table
+from bench.parts.numbers import between, lower_quartile, machine, machine_line, noise_percent, table
 from bench.parts.processes import BenchError
 from bench.parts.rig import SHOP, rig
-from bench.parts.rounds import BUSY_CLIENTS, BUSY_STREAMS, Bench, Way, differences
+from bench.parts.rounds import BUSY_CLIENTS, BUSY_STREAMS, Bench, Way
 from bench.parts.statements import SQL
 from bench.profile.stages import stages
 from spangate.errors import SpangateError
@@ -30,7 +29,7 @@ KIND = "busy"
 
 @dataclass(frozen=True)
 class Line:
-    """`more_us` is the median of the differences to the stage before, round by round; None for the first."""
+    """`more_us` is the difference to the stage before; None for the first."""
 
     stage: str
     cpu_us: float
@@ -41,9 +40,9 @@ class Line:
 def main() -> int:
     """The exit code: 0, or 1 if it could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=between(1, 100), default=7, metavar="N")
+    parser.add_argument("--rounds", type=between(1, 100), default=15, metavar="N")
     parser.add_argument(
-        "--requests", type=between(1_000, 1_000_000), default=8_000, metavar="N", help="a round and stage"
+        "--requests", type=between(1_000, 1_000_000), default=2_000, metavar="N", help="a round and stage"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args()
@@ -56,7 +55,10 @@ def main() -> int:
         print(json.dumps({**machine(), "stages": [asdict(line) for line in lines]}, indent=2))
         return 0
     print(table(("stage", "CPU/req", "more", "noise"), [_cells(line) for line in lines]))
-    print(f"\n{arguments.rounds} rounds of {arguments.requests} requests, medians; noise: half the interquartile range")
+    print(
+        f"\n{arguments.rounds} rounds of {arguments.requests} requests; CPU time: the lower quartile, "
+        "noise: half the interquartile range"
+    )
     print(machine_line())
     return 0
 
@@ -81,11 +83,11 @@ def run(rounds: int, requests: int) -> list[Line]:
 
 def _line(ways: list[Way], i: int) -> Line:
     mine = ways[i].series[KIND].cpu_us
-    more = statistics.median(differences(mine, ways[i - 1].series[KIND].cpu_us)) if i else None
+    before = lower_quartile(ways[i - 1].series[KIND].cpu_us) if i else None
     return Line(
         stage=ways[i].name,
-        cpu_us=round(statistics.median(mine), 1),
-        more_us=None if more is None else round(more, 1),
+        cpu_us=round(lower_quartile(mine), 1),
+        more_us=None if before is None else round(lower_quartile(mine) - before, 1),
         noise_percent=noise_percent(mine),
     )
 
