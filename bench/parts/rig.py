@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from google.cloud.spanner_v1 import Session
@@ -33,6 +32,7 @@ from spangate.compiler.client import LISTENER as APPLICATION
 from spangate.compiler.client import ClientPlan, client_bootstrap
 from spangate.compiler.envoy_parts import Json
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
+from spangate.dataplane import filter_source
 from spangate.model.identity import SpiffeId
 
 TRUST_DOMAIN = "shop.example"
@@ -74,15 +74,25 @@ class Rig:
 
     def answered(self) -> int:
         """How many requests the backend has answered since it was started."""
-        connection = http.client.HTTPConnection("localhost", timeout=ADMIN_SECONDS)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        try:
-            connection.sock.settimeout(ADMIN_SECONDS)
-            connection.sock.connect(str(self.backend_admin))
-            connection.request("GET", "/stats?filter=%5Ehttp%5C.backend%5C.downstream_rq_2xx%24")
-            return int(connection.getresponse().read().rpartition(b":")[2])
-        finally:
-            connection.close()
+        return counter(self.backend_admin, "http.backend.downstream_rq_2xx")
+
+    def script_errors(self, way: Way) -> int:
+        """How often the way's Lua filter has failed: Envoy then sends the request on, as if nothing were to do."""
+        return counter(self.backend_admin.parent / f"way{self.ways.index(way) - 1}.admin", "http.gateway.lua.errors")
+
+
+def counter(admin: Path, name: str) -> int:
+    """One of an Envoy's counters (https://www.envoyproxy.io/docs/envoy/latest/operations/admin#get--stats); 0 if it
+    has none of that name."""
+    connection = http.client.HTTPConnection("localhost", timeout=ADMIN_SECONDS)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.settimeout(ADMIN_SECONDS)
+        connection.sock.connect(str(admin))
+        connection.request("GET", f"/stats?filter=%5E{name.replace('.', '%5C.')}%24")
+        return int(connection.getresponse().read().rpartition(b":")[2] or 0)
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -169,15 +179,10 @@ def _doors(stack: ExitStack, folder: Path) -> dict[SpiffeId, Path]:
     return doors
 
 
-def filter_source() -> bytes:
-    """The product's filter."""
-    return (resources.files("spangate.dataplane") / "lua/spangate.lua").read_bytes()
-
-
 def _product(folder: Path, backend: int, sds: Path, checkpoint: Path) -> Json:
     """The product's configuration."""
     filter_file = folder / "spangate.lua"
-    filter_file.write_bytes(filter_source())
+    filter_file.write_text(filter_source(), encoding="utf-8")
     plan = GatewayPlan(
         trust_domain=TRUST_DOMAIN,
         host="127.0.0.1",

@@ -6,12 +6,13 @@ from lupa.luajit21 import LuaRuntime
 
 from bench.parts.calls import METHOD, message
 from bench.parts.envoys import framed
-from bench.parts.rig import filter_source
+from bench.parts.program_text import program_text
 
 _SHAPE = """
-return function(product, body, path)
-  local _, _, shape = product.read_request(body, product.paths[path])
-  return shape
+return function(body, path)
+  local rpc = PATHS[path]
+  local out, database, rest = read_request(body, rpc)
+  return rpc.prefix .. #database .. ":" .. database .. "," .. out.flags .. rest
 end
 """
 
@@ -22,9 +23,8 @@ class Shapes:
     def __init__(self) -> None:
         # The program's strings are bytes, as in Envoy.
         runtime = LuaRuntime(encoding=None, unpack_returned_tuples=True)
-        self._product = runtime.execute(filter_source())
-        self._shape = runtime.execute(_SHAPE.encode())
+        self._shape = runtime.execute((program_text() + _SHAPE).encode())
 
     def of(self, session: str, sql: str) -> bytes:
         """The shape of a request for `sql`."""
-        return bytes(self._shape(self._product, framed(message(session, sql)), METHOD.encode()))
+        return bytes(self._shape(framed(message(session, sql)), METHOD.encode()))

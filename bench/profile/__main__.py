@@ -74,10 +74,15 @@ def run(rounds: int, requests: int) -> list[Line]:
             bench = Bench(Target(h2load, calls.METHOD, body, folder), made.answered)
             ways = made.ways[1:]
             for way in ways:
+                # One by one until the decision is cached: many would ask the checkpoint at once.
+                bench.measure(way, "first", Load(10, 1, 1))
                 # Connections are made, and LuaJIT compiles, before anything counts.
                 bench.measure(way, "warm-up", Load(2_000, BUSY_CLIENTS, BUSY_STREAMS))
             for turn in range(rounds):
                 bench.round(ways, {KIND: Load(requests, BUSY_CLIENTS, BUSY_STREAMS)}, turn)
+            for way in ways:
+                if errors := made.script_errors(way):
+                    raise BenchError(f"the script of the stage `{way.name}` failed {errors} times")
             return [_line(ways, i) for i in range(len(ways))]
 
 

@@ -1,8 +1,8 @@
 """The filter, built up stage by stage: each one does what the one before does, and one thing more.
 
-Every stage makes the calls into Envoy that the product's filter makes, in its order; reading, looking up and rewriting
-are the product's own functions, out of its own source. So the last but one should cost what the product costs: what
-lies between them is what the stages leave out.
+Every stage calls the product's own functions, in the order of its own hook: a stage's script is the product's with
+another request hook. So the last but one should cost what the product costs; what lies between them (pcall, the
+questions whether something is missing) is what the stages leave out.
 Not here: starting and measuring (__main__.py).
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.parts import envoys
-from bench.parts.rig import CHECKED, PLAIN, Change, filter_source
+from bench.parts.program_text import program_text
+from bench.parts.rig import CHECKED, PLAIN, Change
 from spangate.compiler.envoy_parts import Json
 
 
@@ -23,86 +24,26 @@ class Stage:
     change: Change
 
 
-# The product's source as a function: what it returns for the tests is what the stages use.
-_PRODUCT = """
-local product = (function()
-{source}
-end)()
-envoy_on_response = nil
-local read_request, rewrite, paths = product.read_request, product.rewrite, product.paths
-local known = {{}}
--- A decision as the cache holds it; the first of each shape makes it.
-local function recall(key)
-  local found = known[key]
-  if not found then
-    found = {{ allowed = true, id = "aaaaaaaaaaaaaaaa", role = "sg_checkout", tag = "sg:aaaaaaaaaaaaa:000000000000",
-      owner = "aaaaaaaaaaaaa" }}
-    known[key] = found
-  end
-  return found
-end
-"""
-
-_HEADERS = """
-  local headers = handle:headers()
-  local rpc = paths[headers:get(":path")]
-  local posted = headers:get(":method") == "POST" and headers:get("content-type") == "application/grpc"
-"""
-_PEER = """
-  local connection = handle:streamInfo():downstreamSslConnection()
-  local trusted = connection:peerCertificatePresented() and connection:peerCertificateValidated()
-  local identity = connection:uriSanPeerCertificate()[1]
-  trusted = trusted and connection:expirationPeerCertificate() > 0 and string.find(identity, "^spiffe://[%w%._/-]+$")
-"""
-_CLOCK = """
-  local now = tonumber(handle:timestamp())
-  now = tonumber(handle:timestamp())
-"""
-_BODY = """
-  local buffer = handle:body()
-"""
-_BYTES = """
-  local body = buffer:getBytes(0, buffer:length())
-"""
-_READ = """
-  local out, database, shape = read_request(body, rpc)
-"""
 _LOOKUP = """
-  local decision = recall(identity .. "\\n" .. shape)
-"""
-_REWRITE = """
-  local rewritten = rewrite(body, out, rpc, decision)
-"""
-_SET_BYTES = """
-  handle:body():setBytes(rewritten)
-"""
-_PREFIX = """
-  local prefix = handle:headers():get("google-cloud-resource-prefix")
-"""
-_MARK = """
-  handle:streamInfo():dynamicMetadata():set("spangate", "allow", decision.id)
-"""
-_RESPONSE = """
-function envoy_on_response(handle)
-  local metadata = handle:streamInfo():dynamicMetadata():get("spangate")
-  if not metadata or metadata.receipt ~= "commit" then return end
-end
+local key = identity .. "\\n" .. rpc.prefix .. #database .. ":" .. database .. "," .. out.flags .. rest
+local decision = recall(key) or ask(handle, identity, key, #identity + 2, now)
 """
 
-# What the request hook has more, stage by stage.
+# What the request hook has more, stage by stage, in the order of the product's own hook.
 _STEPS = (
     ("an empty Lua filter", ""),
-    ("3 headers read", _HEADERS),
-    ("the peer's certificate", _PEER),
-    ("the clock, twice", _CLOCK),
-    ("the body awaited", _BODY),
-    ("its bytes taken", _BYTES),
-    ("read: fields, shape", _READ),
+    ("the peer's certificate", "local identity = identify(handle)"),
+    ("3 headers read", "local rpc = prepare(handle)"),
+    ("the body awaited", "local buffer = handle:body()"),
+    ("its bytes taken", "local body = buffer:getBytes(0, buffer:length())"),
+    ("read: fields, shape", "local out, database, rest = read_request(body, rpc)"),
+    ("the clock, the epoch", "local now = refresh(handle)"),
+    ("whose session", "local found = check(identity, rpc, body, out, database)"),
     ("looked up", _LOOKUP),
-    ("rewritten", _REWRITE),
-    ("the body replaced", _SET_BYTES),
-    ("1 header read", _PREFIX),
-    ("the mark (metadata)", _MARK),
+    ("rewritten", "local rewritten = rewrite(body, out, rpc, decision, found)"),
+    ("the body replaced", "handle:body():setBytes(rewritten)"),
+    ("1 header read", "local prefix = handle:headers():get(PREFIX_HEADER)"),
+    ("the mark (metadata)", 'handle:streamInfo():dynamicMetadata():set(METADATA, "allow", decision.id)'),
 )
 
 
@@ -111,22 +52,22 @@ def stages() -> list[Stage]:
     found = [Stage(PLAIN, lambda product: envoys.without_access_log(envoys.without_filters(product)))]
     body = ""
     for name, step in _STEPS:
-        body += step
-        found.append(Stage(name, _unlogged(script(body))))
-    answered = script(body) + _RESPONSE
+        body += step + "\n"
+        found.append(Stage(name, _unlogged(_script(body, answers=False))))
+    complete = _script(body, answers=True)
     found += [
-        Stage("the answer's hook", _unlogged(answered)),
-        Stage("the guard", lambda product: envoys.without_access_log(_guarded(product, answered))),
-        Stage("the access log", lambda product: _guarded(product, answered)),
+        Stage("the answer's hook", _unlogged(complete)),
+        Stage("the guard", lambda product: envoys.without_access_log(_guarded(product, complete))),
+        Stage("the access log", lambda product: _guarded(product, complete)),
         Stage(CHECKED, lambda product: product),
     ]
     return found
 
 
-def script(body: str) -> str:
-    """A filter whose request hook does `body`."""
-    source = _PRODUCT.format(source=filter_source().decode())
-    return f"{source}\nfunction envoy_on_request(handle)\n{body}\nend\n"
+def _script(body: str, *, answers: bool) -> str:
+    """The product's program with a request hook that does `body`, and with or without its hook for answers."""
+    ending = "" if answers else "envoy_on_response = nil\n"
+    return f"{program_text()}{ending}function envoy_on_request(handle)\n{body}end\n"
 
 
 def _unlogged(source: str) -> Change:

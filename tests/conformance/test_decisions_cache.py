@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from fakes.checkpoint import AWAY, ROLE, TAG, FakeCheckpoint
+from fakes.checkpoint import AWAY, OWNER, ROLE, TAG, FakeCheckpoint
 from fakes.envoy import IDENTITY, Reply, Stream, Tls, Worker
 from fakes.spanner_oracle import framed, message, path
 from spangate.settings import INTERVALS
@@ -52,6 +52,13 @@ def test_a_decision_is_not_asked_for_twice(worker, checkpoint):
     assert [stream.metadata for stream in streams] == [{b"allow": b"d1"}] * 10
     assert len({stream.body for stream in streams}) == 1
     assert len(checkpoint.asked) == 1
+
+
+def test_a_decision_that_must_not_be_remembered_is_asked_for_each_time(worker, checkpoint):
+    checkpoint.more = {b"x-spangate-remember": b"0"}
+    assert [query(worker, checkpoint).metadata for _ in range(3)] == [{b"allow": b"d%d" % n} for n in (1, 2, 3)]
+    checkpoint.more = {b"x-spangate-remember": b"1"}
+    assert [query(worker, checkpoint).metadata for _ in range(3)] == [{b"allow": b"d4"}] * 3
 
 
 def test_a_denial_is_not_asked_for_twice_and_says_the_same(worker, checkpoint):
@@ -241,6 +248,7 @@ GOOD = {
     b"x-spangate-epoch": OLD,
     b"x-spangate-role": ROLE,
     b"x-spangate-tag": TAG,
+    b"x-spangate-owner": OWNER,
 }
 BAD = {b":status": b"200", b"x-spangate-decision": b"deny", b"x-spangate-id": b"d", b"x-spangate-epoch": OLD}
 GARBAGE: dict[str, dict[bytes, bytes]] = {

@@ -383,6 +383,8 @@ class FakeSpanner:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes]] = []
+        # The headers of each call, as often as they came.
+        self.metadata: list[list[tuple[str, str | bytes]]] = []
         self.answers: Callable[[str, bytes], Iterator[bytes]] = lambda _rpc, _body: iter([b""])
         # How a call ends, where it is not well.
         self.ends: Callable[[grpc.ServicerContext], None] = lambda _context: None
@@ -444,6 +446,7 @@ class _Anything(grpc.GenericRpcHandler):
         rpc = details.method.removeprefix(SERVICE)
 
         def answer(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            self._spanner.metadata.append([(key, value) for key, value in context.invocation_metadata()])
             self._spanner.calls.append((rpc, body))
             self._spanner.ends(context)
             return self._spanner.answers(rpc, body)
@@ -491,7 +494,7 @@ class Site:
             host="127.0.0.1",
             port=0,
             spanner=("127.0.0.1", self.spanner.port),
-            filter_file=str(program or filter_file()),
+            filter_file=str(program or filter_file(self.folder)),
             access_log=str(self.paths.gateway),
             admin_socket=str(self.sockets / f"{name}.sock"),
             sds_socket=str(self.sockets / "sds.sock"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fakes.envoy import Call, Reply
 
 ROLE = b"sg_checkout"
+OWNER = b"abcdefghijklm"
 TAG = b"sg:abcdefghijklm:0123456789ab"
 AWAY = Reply({b":status": b"503"}, b"upstream connect error or disconnect/reset before headers")
 
@@ -19,6 +20,9 @@ class FakeCheckpoint:
     allows: bool = True
     role: bytes = ROLE
     tag: bytes = TAG
+    owner: bytes = OWNER
+    # Further headers of an allow.
+    more: dict[bytes, bytes] = field(default_factory=dict)
     message: bytes = b"spangate: denied"
     replies: dict[bytes, Reply] = field(default_factory=dict)
     asked: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -37,9 +41,13 @@ class FakeCheckpoint:
         """The answer to /decide as long as nothing overrides it."""
         common = {b":status": b"200", b"x-spangate-id": b"d%d" % len(self.asked), b"x-spangate-epoch": self.epoch}
         if self.allows:
-            return Reply(
-                {**common, b"x-spangate-decision": b"allow", b"x-spangate-role": self.role, b"x-spangate-tag": self.tag}
-            )
+            allow = {
+                b"x-spangate-decision": b"allow",
+                b"x-spangate-role": self.role,
+                b"x-spangate-tag": self.tag,
+                b"x-spangate-owner": self.owner,
+            }
+            return Reply({**common, **allow, **self.more})
         return Reply({**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message)
 
     def goes_away(self) -> None:

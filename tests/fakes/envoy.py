@@ -10,16 +10,14 @@ Bytes in, bytes out: Lua strings are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lupa.luajit21 import LuaRuntime
 
-import spangate.dataplane
+from spangate.dataplane import filter_source
 
-FILTER_FILE = Path(spangate.dataplane.__file__).parent / "lua" / "spangate.lua"
 IDENTITY = b"spiffe://shop.example/ns/shop/sa/checkout"
 # 2030-01-02 12:00 UTC.
 NOON_MS = 1_893_585_600_000
@@ -43,8 +41,12 @@ end
 local function header_map(stream, list)
   local methods = {}
   function methods.get(name)
-    for i = 1, #list do if list[i][1] == name:lower() then return list[i][2] end end
-    return nil
+    -- Several of one name are joined.
+    local found
+    for i = 1, #list do
+      if list[i][1] == name:lower() then found = (found and found .. "," or "") .. list[i][2] end
+    end
+    return found
   end
   function methods.add(name, value) list[#list + 1] = { name:lower(), value } end
   function methods.remove(name)
@@ -202,7 +204,7 @@ class Worker:
     lua: LuaRuntime = field(default_factory=lambda: LuaRuntime(encoding=None, unpack_returned_tuples=True))
 
     def __post_init__(self) -> None:
-        self.internals: Any = self.lua.execute(FILTER_FILE.read_bytes())
+        self.internals: Any = self.lua.execute(filter_source().encode())
         self._envoy: Any = self.lua.execute(_ENVOY)
 
     def open(
@@ -211,6 +213,7 @@ class Worker:
         body: bytes | None,
         *,
         headers: Mapping[bytes, bytes] | None = None,
+        more_headers: Sequence[tuple[bytes, bytes]] = (),
         tls: Tls | None = Tls(),
         set_bytes_fails: bool = False,
     ) -> Stream:
@@ -223,7 +226,9 @@ class Worker:
             b"te": b"trailers",
             **(headers or {}),
         }
-        request = table({b"headers": table([table([k, v]) for k, v in sent.items()]), b"arrived": body is None})
+        request = table(
+            {b"headers": table([table([k, v]) for k, v in (*sent.items(), *more_headers)]), b"arrived": body is None}
+        )
         if body is not None:
             request[b"body"] = body
         stream = table(
@@ -297,7 +302,10 @@ class Stream:
     @property
     def headers(self) -> dict[bytes, bytes]:
         """The request's headers as they are sent on."""
-        return {entry[1]: entry[2] for entry in self._table[b"request"][b"headers"].values()}
+        found: dict[bytes, bytes] = {}
+        for entry in self._table[b"request"][b"headers"].values():
+            found[entry[1]] = b",".join([found[entry[1]], entry[2]]) if entry[1] in found else entry[2]
+        return found
 
     @property
     def metadata(self) -> dict[bytes, bytes]:

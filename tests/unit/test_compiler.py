@@ -12,9 +12,9 @@ import pytest
 from spangate.adapters.envoy import envoy_path
 from spangate.compiler.client import ClientPlan, client_bootstrap
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
+from spangate.dataplane import filter_source
 
 GOLDEN = Path(__file__).parent / "golden"
-FILTER = Path(__file__).parents[2] / "src" / "spangate" / "dataplane" / "lua" / "spangate.lua"
 
 GATEWAY = GatewayPlan(
     trust_domain="shop.example",
@@ -53,7 +53,9 @@ def test_the_configuration_is_the_reviewed_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_envoy_accepts_the_configuration(name: str, tmp_path: Path) -> None:
-    text = json.dumps(CONFIGURATIONS[name]).replace("/filter/spangate.lua", str(FILTER))
+    program = tmp_path / "spangate.lua"
+    program.write_text(filter_source(), encoding="utf-8")
+    text = json.dumps(CONFIGURATIONS[name]).replace("/filter/spangate.lua", str(program))
     text = text.replace("/state/", f"{tmp_path}/").replace("/run/", f"{tmp_path}/")
     config = tmp_path / "envoy.json"
     config.write_text(text, encoding="utf-8")
@@ -93,3 +95,12 @@ def test_no_configuration_holds_a_key_or_certificate() -> None:
 
 def test_the_clients_credentials_are_removed() -> None:
     assert "authorization" in json.dumps(CONFIGURATIONS["gateway"]["static_resources"])
+
+
+def test_what_a_client_says_to_envoy_is_removed_before_envoy_reads_it() -> None:
+    listener = CONFIGURATIONS["gateway"]["static_resources"]["listeners"][0]  # type: ignore[index]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (early,) = manager["early_header_mutation_extensions"]
+    assert early["typed_config"]["mutations"] == [{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}]
+    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+        assert route["route"]["host_rewrite_literal"] == "127.0.0.1"

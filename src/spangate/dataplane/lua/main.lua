@@ -1,0 +1,115 @@
+-- The gate: what Envoy runs on every request to Spanner.
+--
+-- Rules:
+--   1. This program never decides. It reads a request's shape, looks the decision up, and asks the checkpoint for one it
+--      does not have. All meaning lives in the checkpoint.
+--   2. Only an allowed request gets the metadata `spangate.allow`, and the RBAC filter behind this one passes nothing
+--      without it. Envoy sends a request on when Lua fails; the guard is why a failure here refuses instead.
+--   3. The body is believed, never the headers. What cannot be read with certainty is refused.
+-- Handles are dead after a yield (body, httpCall): they are taken again each time.
+-- Not here: which accesses a statement makes, who may do what (the checkpoint); limits and the guard (compiler/gateway.py).
+
+local malformed = refusal.malformed
+local PATHS, read_request, refuse_call = rpcs.PATHS, rpcs.read_request, rpcs.refuse_call
+local PARTITIONED = shape.PARTITIONED
+local rewrite = rewrite.rewrite
+local state, recall, refresh, ask = decisions.state, decisions.recall, decisions.refresh, decisions.ask
+local GRACE_MS = decisions.GRACE_MS
+local answer, answer_refusal = answers.answer, answers.answer_refusal
+local METADATA, PERMISSION_DENIED, UNAVAILABLE = answers.METADATA, answers.PERMISSION_DENIED, answers.UNAVAILABLE
+local identify, check = peer.identify, ownership.check
+local HOOKS = responses.HOOKS
+
+local PREFIX_HEADER = "google-cloud-resource-prefix"
+
+local function prepare(handle)
+  local headers = handle:headers()
+  local path = headers:get(":path") or ""
+  local rpc = PATHS[path]
+  if not rpc then refuse_call(path) end
+  if headers:get(":method") ~= "POST" then malformed("a gRPC request has the method POST") end
+  -- Others (application/grpc-web, application/grpc+json) say that the body is not what this program reads.
+  local content_type = headers:get("content-type")
+  if content_type ~= "application/grpc" and content_type ~= "application/grpc+proto" then
+    malformed("the content type is not application/grpc")
+  end
+  return rpc
+end
+
+function envoy_on_request(handle)
+  local known, identity = pcall(identify, handle)
+  if not known then return answer_refusal(handle, identity) end
+  local prepared, rpc = pcall(prepare, handle)
+  local buffer = handle:body()
+  if not prepared then return answer_refusal(handle, rpc) end
+
+  local body = buffer and buffer:getBytes(0, buffer:length()) or ""
+  local readable, out, database, rest = pcall(read_request, body, rpc)
+  if not readable then return answer_refusal(handle, out) end
+
+  local now = refresh(handle)
+  local owned, found = pcall(check, identity, rpc, body, out, database)
+  if not owned then return answer_refusal(handle, found) end
+
+  local flags = out.flags
+  if found.partitioned then flags = PARTITIONED[flags] or flags end
+  local key = identity .. "\n" .. rpc.prefix .. #database .. ":" .. database .. "," .. flags .. rest
+  local decision = recall(key)
+  -- A clock that was set back must not prolong anything.
+  if not decision or now - state.verified_at > GRACE_MS or now < state.verified_at then
+    decision = ask(handle, identity, key, #identity + 2, now)
+  end
+  if not decision then
+    return answer(handle, UNAVAILABLE, "checkpoint-unavailable", nil,
+      "spangate: the checkpoint does not answer, so nothing can be decided; try again")
+  end
+  if not decision.allowed then
+    return answer(handle, PERMISSION_DENIED, decision.reason, decision.id, decision.message or "")
+  end
+
+  local rewritable, rewritten = pcall(rewrite, body, out, rpc, decision, found)
+  if not rewritable then return answer_refusal(handle, rewritten) end
+  if rewritten then handle:body():setBytes(rewritten) end
+  local headers = handle:headers()
+  -- Several of that name are given as one, joined by commas.
+  local prefix = headers:get(PREFIX_HEADER)
+  if prefix and prefix ~= database then
+    headers:remove(PREFIX_HEADER)
+    headers:add(PREFIX_HEADER, database)
+  end
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local hook = found.answer or rpc.answer
+  if hook then
+    -- A compressed answer could not be read.
+    headers:remove("grpc-accept-encoding")
+    metadata:set(METADATA, "answer", hook)
+  end
+  metadata:set(METADATA, "allow", decision.id)
+end
+
+function envoy_on_response(handle)
+  local metadata = handle:streamInfo():dynamicMetadata():get(METADATA)
+  local hook = metadata and HOOKS[metadata.answer]
+  if hook then hook(handle, metadata) end
+end
+
+-- For the tests; Envoy ignores it.
+return {
+  specs = messages,
+  answers = receipts.specs,
+  paths = PATHS,
+  limits = {
+    request_bytes_max = rpcs.REQUEST_BYTES_MAX,
+    commit_bytes_max = rpcs.COMMIT_BYTES_MAX,
+    entries_max = wire.ENTRIES_MAX,
+    distinct_max = shape.DISTINCT_MAX,
+    epoch_check_ms = decisions.EPOCH_CHECK_MS,
+    grace_ms = GRACE_MS,
+    checkpoint_timeout_ms = decisions.CHECKPOINT_TIMEOUT_MS,
+    epoch_timeout_ms = decisions.EPOCH_TIMEOUT_MS,
+    message_bytes_max = refusal.MESSAGE_BYTES_MAX,
+    cache_entries_max = decisions.CACHE_ENTRIES_MAX,
+    cache_key_bytes_max = decisions.CACHE_KEY_BYTES_MAX,
+  },
+  state = state,
+}
