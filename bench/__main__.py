@@ -13,7 +13,7 @@ import time
 # Enough for a look at everything in less than four minutes on two cores.
 SHORT: dict[str, tuple[str, ...]] = {
     "gateway": ("--rounds=3", "--requests=5000", "--moderate=1000", "--single=500"),
-    "profile": ("--rounds=3", "--requests=2000"),
+    "profile": ("--rounds=3", "--requests=1000"),
     "first_sight": ("--statements=100",),
     "storm": ("--statements=1000", "--in-flight=500", "--before=3", "--seconds=15"),
     "literals": ("--statements=500",),
