@@ -12,16 +12,18 @@ from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.checkpoint_door import checkpoint_app
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import IntentWatcher, load_policy
+from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.unix_server import UnixServer
 from spangate.checkpoint.service import Checkpoint
 from spangate.errors import SpangateError
 from spangate.model.policy import Policy
 
 
-def serve(intent: Path, socket: Path, decisions: Path) -> None:
-    """Serve until SIGTERM. Raises SpangateError if it cannot start."""
+def serve(intent: Path, socket: Path, decisions: Path, spanner: str) -> None:
+    """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     # Before the policy is read: a change in between must not be missed.
@@ -41,12 +43,13 @@ def serve(intent: Path, socket: Path, decisions: Path) -> None:
             if known is not None and known.schema.fingerprint != database.schema.fingerprint:
                 _say(f"note: {database.schema_file} changed; `up` does not alter a running database")
 
-    watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"))
-    policy = load_policy(intent)
+    live = LiveSchemas(spanner) if spanner else None
+    policy = load_policy(intent, live.schema if live else None)
+    watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"), live=live)
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
-    checkpoint = Checkpoint(policy, pool, log.record)
+    checkpoint = Checkpoint(policy, pool, log.record, SystemClock())
     with UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"):
         watcher.start()
         signal.sigwait({signal.SIGTERM})
@@ -65,9 +68,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="spangate checkpoint")
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--spanner", default="", help="host:port; where live schemas are asked for")
     arguments = parser.parse_args()
     try:
-        serve(arguments.intent, arguments.socket, arguments.decisions)
+        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner)
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code
