@@ -22,6 +22,7 @@ from bench.parts.processes import BenchError
 from bench.parts.program import Found, Option, program
 from bench.parts.shapes import Shapes
 from bench.parts.statements import wide_schema
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
 from spangate.checkpoint.service import Checkpoint
 from spangate.model.access import Access, Operation
@@ -42,12 +43,19 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Named:
-    """A `checkpoint.Statements`: the statement is the table's name, of which it reads one column."""
+    """A `checkpoint.SharedStatements`: the statement is the table's name, of which it reads one column."""
 
-    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+    def accesses(
+        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str
+    ) -> tuple[Access, ...]:
         """A read of one column of the table that `sql` names."""
-        del schema, param_types
+        del schema, param_types, identity
         return (Access(Operation.READ, sql, ("Name",)),)
+
+    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
+        """Every statement is kept."""
+        del schema, sql, param_types
+        return True
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def _load(folder: Path, identities: int, tables: int, count: int) -> Loaded:
     begin = time.monotonic()
     policy = load_policy(intent)
     seconds = time.monotonic() - begin
-    checkpoint = Checkpoint(policy, Named(), lambda _: None)
+    checkpoint = Checkpoint(policy, Named(), lambda _: None, SystemClock())
     questions = _questions(policy, count)
     for identity, shape in questions:
         if not checkpoint.answer(identity, shape).decision.allowed:

@@ -20,6 +20,7 @@ from bench.parts.rig import CHECKED, CHECKOUT, PLAIN, WAYS, rig
 from bench.parts.shapes import Shapes
 from bench.parts.statements import wide_statement, write_wide_intent
 from spangate.adapters.analysers import AnalyserPool
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import load_policy
 from spangate.checkpoint.service import Checkpoint
@@ -64,7 +65,7 @@ def _alone_us(folder: Path, intent: Path, statements: list[str]) -> list[int]:
     log = DecisionLog(folder / "alone.jsonl")
     try:
         pool.warm(database.schema)
-        checkpoint = Checkpoint(policy, pool, log.record)
+        checkpoint = Checkpoint(policy, pool, log.record, SystemClock())
         shapes = Shapes()
         found = []
         for sql in statements:

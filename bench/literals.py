@@ -21,6 +21,7 @@ from bench.parts.rig import CHECKED, CHECKOUT, SHOP, WAYS, rig
 from bench.parts.shapes import Shapes
 from bench.parts.statements import shop_statement_with_literal
 from spangate.adapters.analysers import AnalyserPool
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.checkpoint.service import Checkpoint
@@ -106,7 +107,7 @@ def _alone(statements: Sequence[str]) -> tuple[int, float, float]:
     try:
         pool.warm(database.schema)
         before = CountingEngine.analysed
-        checkpoint = Checkpoint(policy, pool, lambda _: None)
+        checkpoint = Checkpoint(policy, pool, lambda _: None, SystemClock())
         make = Shapes()
         shapes = [make.of(f"{database.path}/sessions/bench", sql) for sql in statements]
         first = _per_second(checkpoint, shapes)

@@ -21,6 +21,7 @@ from bench.parts.program import Found, Option, program
 from bench.parts.rig import CHECKED, SHOP, WAYS, rig
 from bench.parts.statements import shop_statement
 from spangate.adapters.checkpoint_door import checkpoint_app
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
 from spangate.adapters.unix_server import UnixServer
 from spangate.checkpoint.service import Checkpoint
@@ -37,12 +38,19 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class OneColumn:
-    """A `checkpoint.Statements` to which every statement is the same."""
+    """A `checkpoint.SharedStatements` to which every statement is the same."""
 
-    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+    def accesses(
+        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str
+    ) -> tuple[Access, ...]:
         """One column of one table."""
-        del schema, sql, param_types
+        del schema, sql, param_types, identity
         return (Access(Operation.READ, "Orders", ("Status",)),)
+
+    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
+        """Every statement is kept."""
+        del schema, sql, param_types
+        return True
 
 
 def run(arguments: argparse.Namespace) -> Found:
@@ -74,7 +82,7 @@ def run(arguments: argparse.Namespace) -> Found:
 
 
 def _start_checkpoint(stack: ExitStack, socket: Path) -> None:
-    checkpoint = Checkpoint(load_policy(SHOP), OneColumn(), lambda _: None)
+    checkpoint = Checkpoint(load_policy(SHOP), OneColumn(), lambda _: None, SystemClock())
     stack.enter_context(UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"))
 
 
