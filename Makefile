@@ -41,8 +41,8 @@ test: setup lint  ## Everything: lint, unit, properties, conformance, docs, end-
 e2e: setup  ## Only the end-to-end tests
 	$(BIN)/python -m pytest -q -m e2e
 
-bench: setup  ## Measure the gateway (needs h2load)
-	$(BIN)/python -m bench.gateway
+bench: setup  ## Measure everything once, in small (needs h2load)
+	$(BIN)/python -m bench
 
 SECONDS ?= 60
 fuzz: setup  ## Search for a request that gets past the filter: SECONDS=60 make fuzz

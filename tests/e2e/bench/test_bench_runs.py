@@ -1,4 +1,4 @@
-"""Promise: the bench measures the product as it is now, says so as a table and as JSON, and leaves no process."""
+"""Promise: each measuring program measures the product as it is now, says so as JSON, and leaves no process."""
 
 from __future__ import annotations
 
@@ -7,31 +7,76 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[3]
+needs_h2load = pytest.mark.skipif(shutil.which("h2load") is None, reason="needs h2load (Debian package nghttp2-client)")
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.gateway", *arguments]
+def bench(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"bench.{name}", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
 
 
-@pytest.mark.skipif(shutil.which("h2load") is None, reason="needs h2load (Debian package nghttp2-client)")
-def test_a_small_run_measures_every_way():
-    done = bench("--rounds", "1", "--requests", "2000", "--single", "100", "--statements", "10", "--json")
+def found(name: str, *arguments: str) -> Any:
+    done = bench(name, *arguments, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [row["name"] for row in found["rows"]] == ["direct", "plain Envoy", "+ access log", "+ the check"]
-    assert all(row["requests_per_second"] > 0 and 0 < row["p50_ms"] <= row["p99_ms"] for row in found["rows"])
-    assert [sight["name"] for sight in found["sights"]] == ["first sight", "known", "plain Envoy"]
+    return json.loads(done.stdout)
+
+
+@needs_h2load
+def test_the_gateway_is_measured_on_every_way_with_every_load():
+    gateway = found("gateway", "--rounds=1", "--requests=1000", "--moderate=200", "--single=100")
+    ways = ["direct", "plain Envoy", "+ access log", "+ empty Lua", "+ the check"]
+    for kind in ("saturated", "moderate", "one by one"):
+        assert [row["name"] for row in gateway["rows"] if row["load"] == kind] == ways
+    assert all(row["requests_per_second"] > 0 and 0 < row["p50_ms"] <= row["p99_ms"] for row in gateway["rows"])
+    assert [cost["load"] for cost in gateway["added"]] == ["saturated", "moderate", "one by one"]
+
+
+@needs_h2load
+def test_the_profile_goes_from_plain_envoy_to_the_product():
+    stages = found("profile", "--rounds=1", "--requests=1000")["stages"]
+    assert (stages[0]["stage"], stages[-1]["stage"]) == ("plain Envoy", "+ the check")
+    assert all(stage["cpu_us"] > 0 for stage in stages)
+
+
+def test_the_first_sight_is_measured_the_whole_way_and_at_the_checkpoint_alone():
+    times = found("first_sight", "--statements=10", "--tables=3")["times"]
+    assert len(times) == 4
+    assert all(0 < time["p50_ms"] <= time["p99_ms"] for time in times.values())
+
+
+@needs_h2load
+def test_every_statement_of_a_storm_gets_an_answer():
+    storm = found("storm", "--statements=100", "--in-flight=50", "--before=1", "--seconds=5")
+    assert sum(storm["new"]["statuses"].values()) == 100
+    assert set(storm["known"]) == {"before", "during"}
+
+
+def test_statements_with_literals_are_counted_where_work_is_done():
+    literals = found("literals", "--statements=20")
+    assert 0 < literals["analysed"] <= 20
+    assert 0 < literals["decided"]["first"] <= 20
+    assert literals["decided"]["again"] == 0
+
+
+def test_the_memory_of_cached_shapes_is_read_step_by_step():
+    assert len(found("memory", "--shapes=1000", "--steps=2")["resident_kib"]) == 3
+
+
+def test_a_large_policy_is_held_beside_a_small_one():
+    decision = found("decision", "--identities=50", "--tables=20", "--decisions=100", "--rounds=3")
+    assert decision["ratio"] > 0
+    assert decision["load_seconds"]["large"] > 0
 
 
 def test_a_number_out_of_bounds_is_refused_in_one_line():
-    done = bench("--requests", "1")
+    done = bench("gateway", "--requests=1")
     assert done.returncode == 2
     assert "1 is not between 1000 and 1000000" in done.stderr
     assert len(done.stderr) < 1000

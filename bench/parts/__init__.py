@@ -1,0 +1,1 @@
+"""What the measuring programs share: processes, load, clients, numbers."""
