@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 from bench.gateway import envoys
@@ -26,6 +25,7 @@ from spangate.compiler.client import LISTENER as APPLICATION
 from spangate.compiler.client import ClientPlan, client_bootstrap
 from spangate.compiler.envoy_parts import Json
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
+from spangate.dataplane import filter_source
 from spangate.model.identity import SpiffeId
 
 TRUST_DOMAIN = "shop.example"
@@ -102,7 +102,7 @@ def _doors(stack: ExitStack, folder: Path) -> dict[SpiffeId, Path]:
 def _gateways(folder: Path, backend: int, sds: Path, checkpoint: Path) -> dict[str, Json]:
     """The product's configuration, and what remains of it as parts are taken away."""
     filter_file = folder / "spangate.lua"
-    filter_file.write_bytes((resources.files("spangate.dataplane") / "lua/spangate.lua").read_bytes())
+    filter_file.write_text(filter_source(), encoding="utf-8")
     plan = GatewayPlan(
         trust_domain=TRUST_DOMAIN,
         host="127.0.0.1",

@@ -90,7 +90,7 @@ def test_an_answer_without_a_readable_timestamp_gives_none_and_no_error(worker, 
 def test_only_commits_have_receipts(worker):
     stream = answered(worker, framed(response(commit_timestamp=MOMENT)), method="ExecuteSql")
     assert b"commit" not in stream.metadata
-    assert b"receipt" not in stream.metadata
+    assert b"answer" not in stream.metadata
 
 
 def test_a_refused_commit_has_no_receipt():
@@ -104,7 +104,7 @@ def test_a_refused_commit_has_no_receipt():
 
 def test_a_commit_has_the_mark_by_which_its_answer_is_read(worker):
     stream = worker.send(path("Commit"), framed(message("Commit").SerializeToString()), FakeCheckpoint())
-    assert stream.metadata[b"receipt"] == b"commit"
+    assert stream.metadata[b"answer"] == b"commit"
 
 
 @given(st.integers(0, 253_402_300_799), st.integers(0, 999_999_999), st.integers(0, 2**63 - 1))

@@ -18,6 +18,7 @@ from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.app.run import EMULATOR_SETTINGS
 from spangate.audit.record import OUTCOME_OF, AuditRecord, Outcome
 from spangate.cli.main import app
+from spangate.dataplane import filter_source
 from spangate.decision import decision_to_json, explain_json
 from spangate.intent import check_intent, parse_intent
 from spangate.intent.words import DATABASE_KEYS, IDENTITY_KEYS, LATER_WORDS, OPERATION_KEYS, ROOT_KEYS
@@ -28,7 +29,6 @@ from spangate.sql.googlesql import Analyzer, UnreadableStatement
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-FILTER = ROOT / "src/spangate/dataplane/lua/spangate.lua"
 COMMANDS = typer.main.get_command(app).commands
 # Every command has it; the introduction of the page explains it once.
 HELP_OPTIONS = {"--help", "-h"}
@@ -183,7 +183,7 @@ def test_other_documented_constants_exist_and_have_the_value_that_is_documented(
     for name, value, *_ in found:
         module, _, constant = name.strip("`").rpartition(".")
         if module == "filter":
-            (number,) = re.findall(rf"^local {constant} = (\d+)$", FILTER.read_text(encoding="utf-8"), re.MULTILINE)
+            (number,) = re.findall(rf"^local {constant} = (\d+)$", filter_source(), re.MULTILINE)
             assert value == shown(constant, int(number)), name
         else:
             assert value == shown(constant, getattr(importlib.import_module(f"spangate.{module}"), constant)), name

@@ -491,7 +491,7 @@ class Site:
             host="127.0.0.1",
             port=0,
             spanner=("127.0.0.1", self.spanner.port),
-            filter_file=str(program or filter_file()),
+            filter_file=str(program or filter_file(self.folder)),
             access_log=str(self.paths.gateway),
             admin_socket=str(self.sockets / f"{name}.sock"),
             sds_socket=str(self.sockets / "sds.sock"),

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lupa.luajit21 import LuaRuntime
 
-import spangate.dataplane
+from spangate.dataplane import filter_source
 
-FILTER_FILE = Path(spangate.dataplane.__file__).parent / "lua" / "spangate.lua"
 IDENTITY = b"spiffe://shop.example/ns/shop/sa/checkout"
 # 2030-01-02 12:00 UTC.
 NOON_MS = 1_893_585_600_000
@@ -202,7 +200,7 @@ class Worker:
     lua: LuaRuntime = field(default_factory=lambda: LuaRuntime(encoding=None, unpack_returned_tuples=True))
 
     def __post_init__(self) -> None:
-        self.internals: Any = self.lua.execute(FILTER_FILE.read_bytes())
+        self.internals: Any = self.lua.execute(filter_source().encode())
         self._envoy: Any = self.lua.execute(_ENVOY)
 
     def open(

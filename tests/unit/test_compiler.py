@@ -12,9 +12,9 @@ import pytest
 from spangate.adapters.envoy import envoy_path
 from spangate.compiler.client import ClientPlan, client_bootstrap
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
+from spangate.dataplane import filter_source
 
 GOLDEN = Path(__file__).parent / "golden"
-FILTER = Path(__file__).parents[2] / "src" / "spangate" / "dataplane" / "lua" / "spangate.lua"
 
 GATEWAY = GatewayPlan(
     trust_domain="shop.example",
@@ -53,7 +53,9 @@ def test_the_configuration_is_the_reviewed_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_envoy_accepts_the_configuration(name: str, tmp_path: Path) -> None:
-    text = json.dumps(CONFIGURATIONS[name]).replace("/filter/spangate.lua", str(FILTER))
+    program = tmp_path / "spangate.lua"
+    program.write_text(filter_source(), encoding="utf-8")
+    text = json.dumps(CONFIGURATIONS[name]).replace("/filter/spangate.lua", str(program))
     text = text.replace("/state/", f"{tmp_path}/").replace("/run/", f"{tmp_path}/")
     config = tmp_path / "envoy.json"
     config.write_text(text, encoding="utf-8")

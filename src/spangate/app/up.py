@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import FrameType
 
@@ -43,6 +42,7 @@ from spangate.adapters.unix_server import UnixServer
 from spangate.adapters.zetasql_engine import precompile
 from spangate.authority.ca import Authority
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
+from spangate.dataplane import filter_source
 from spangate.errors import PeersFault
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy
@@ -245,7 +245,7 @@ def _gateway(
         host=LOOPBACK,
         port=options.port,
         spanner=(host, int(port)),
-        filter_file=str(filter_file()),
+        filter_file=str(filter_file(sockets)),
         access_log=str(audit.gateway),
         admin_socket=str(sockets / "gateway-admin.sock"),
         sds_socket=str(sockets / "sds.sock"),
@@ -265,9 +265,11 @@ def _gateway(
     return gateway.child, gateway.wait_until_ready(LISTENER)
 
 
-def filter_file() -> Path:
-    """The Lua filter, as it is installed."""
-    return Path(str(resources.files("spangate.dataplane") / "lua" / "spangate.lua"))
+def filter_file(folder: Path) -> Path:
+    """The Lua filter, written into `folder` for Envoy to read."""
+    path = folder / "spangate.lua"
+    path.write_text(filter_source(), encoding="utf-8")
+    return path
 
 
 def _project(policy: Policy) -> str:

@@ -11,7 +11,7 @@ The filter in Envoy reads the shape from the request's protobuf bytes and sends 
       for every other RPC:           nothing
 
 Rules: what is not exactly of this form raises BadShape, and so does text that is not UTF-8.
-Not here: reading requests (dataplane/lua/spangate.lua), what a shape touches (accesses.py).
+Not here: reading requests (dataplane/lua/shape.lua), what a shape touches (accesses.py).
 """
 
 from __future__ import annotations

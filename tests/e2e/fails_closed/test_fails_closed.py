@@ -40,9 +40,9 @@ from spangate.adapters.clock import SystemClock
 from spangate.adapters.keys import SystemKeys, key_pem
 from spangate.adapters.sds_door import Secrets
 from spangate.adapters.svid_client import Svid, UnixConnection, sign_here
-from spangate.app.up import filter_file
 from spangate.authority.ca import Authority
 from spangate.compiler.gateway import CONNECTION_SECONDS_MAX
+from spangate.dataplane import filter_source
 from spangate.model.identity import SpiffeId
 
 pytestmark = pytest.mark.e2e
@@ -359,13 +359,13 @@ PROVOKED = {
     "at the very start": ("function envoy_on_request(handle)\n", "{0}  error('provoked')\n"),
     "a nil index at the start": ("function envoy_on_request(handle)\n", "{0}  local no; no.thing = 1\n"),
     "after the body": ("  local buffer = handle:body()\n  if not prepared", "  handle:body() error('provoked')\n{0}"),
-    "where it is caught": ("  entries = 0\n  local out = scan(body, 6, message_end", "  error('provoked')\n{0}"),
+    "where it is caught": ("  begin_request()\n  local out = scan(body, 6, message_end", "  error('provoked')\n{0}"),
     "after asking for the epoch": ("  return clock(handle)\nend", "  error('provoked')\nend"),
     "after the checkpoint's answer": ("  if not decision then\n    return answer(", "  error('provoked')\n{0}"),
     "after the decision to allow": ("  if rewritten then handle:body()", "  local no; no.thing = 1\n{0}"),
     "just before the mark": ('  metadata:set(METADATA, "allow", decision.id)\n', "  error('provoked')\n{0}"),
     "a dead handle": (
-        "  local metadata = handle:streamInfo():dynamicMetadata()\n  if rpc.receipt",
+        "  local metadata = handle:streamInfo():dynamicMetadata()\n  local hook",
         "  buffer:length()\n{0}",
     ),
     "endless recursion": ("  local now = refresh(handle)\n", "  local function r() return 1 + r() end r()\n{0}"),
@@ -376,7 +376,7 @@ PROVOKED = {
 @pytest.mark.parametrize("place", PROVOKED)
 def test_an_error_in_the_filter_never_lets_a_request_through(own_site: Site, tmp_path: Path, place: str) -> None:
     anchor, replacement = PROVOKED[place]
-    text = filter_file().read_text()
+    text = filter_source()
     assert text.count(anchor) == 1, "the filter has changed; choose another place"
     program = tmp_path / "broken.lua"
     program.write_text(text.replace(anchor, replacement.replace("{0}", anchor)))

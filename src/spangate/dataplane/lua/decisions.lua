@@ -1,0 +1,138 @@
+-- Decisions: a cache of this worker, valid for one epoch, and the questions to the checkpoint.
+--
+-- Rules: this never decides. Without a whole answer there is no decision; a clock that was set back prolongs nothing.
+
+local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
+
+local CHECKPOINT = "spangate_checkpoint" -- Envoy's cluster of that name
+
+-- tests/conformance/test_limits.py holds these against settings.py, where the reasons stand.
+local EPOCH_CHECK_MS = 500
+local GRACE_MS = 5000
+local CHECKPOINT_TIMEOUT_MS = 5000
+local EPOCH_TIMEOUT_MS = 1000
+
+-- Two generations of at most this many decisions and key bytes each: memory is bounded without counting uses.
+local CACHE_ENTRIES_MAX = 10000
+local CACHE_KEY_BYTES_MAX = 16777216
+
+local state = {
+  epoch = nil, -- the policy version that the cached decisions were made under
+  verified_at = -1e18, -- when the checkpoint last confirmed it, ms
+  check_at = -1e18, -- when to ask again, ms
+  young = {}, -- identity and shape -> decision
+  old = {},
+  entries = 0,
+  key_bytes = 0,
+}
+
+local function forget()
+  state.young, state.old, state.entries, state.key_bytes = {}, {}, 0, 0
+end
+
+local function remember(key, decision)
+  if #key > CACHE_KEY_BYTES_MAX / 16 then return end
+  if state.entries >= CACHE_ENTRIES_MAX or state.key_bytes + #key > CACHE_KEY_BYTES_MAX then
+    state.old, state.young, state.entries, state.key_bytes = state.young, {}, 0, 0
+  end
+  state.young[key] = decision
+  state.entries = state.entries + 1
+  state.key_bytes = state.key_bytes + #key
+end
+
+local function recall(key)
+  local decision = state.young[key]
+  if decision then return decision end
+  decision = state.old[key]
+  if decision then remember(key, decision) end
+  return decision
+end
+
+-- A header of the checkpoint's answer; nil if it is missing or empty.
+local function said(headers, name)
+  local value = headers[name]
+  return value ~= "" and value or nil
+end
+
+local function clock(handle)
+  return tonumber(handle:timestamp())
+end
+
+-- Asks the checkpoint for its epoch, at most each EPOCH_CHECK_MS; one request at a time pays for it. Yields. Returns
+-- the time, which has passed if it asked.
+local function refresh(handle)
+  local now = clock(handle)
+  -- Earlier than the last check only when the clock was set back: then what is known of the epoch is void.
+  if now < state.check_at and now >= state.check_at - EPOCH_CHECK_MS then return now end
+  state.check_at = now + EPOCH_CHECK_MS
+  local headers = handle:httpCall(
+    CHECKPOINT,
+    { [":method"] = "GET", [":path"] = "/epoch", [":authority"] = CHECKPOINT },
+    nil,
+    EPOCH_TIMEOUT_MS
+  )
+  local epoch = headers[":status"] == "200" and said(headers, "x-spangate-epoch")
+  if epoch then
+    if epoch ~= state.epoch then
+      forget()
+      state.epoch = epoch
+    end
+    -- From before the call: the answer says what held at some moment after it.
+    state.verified_at = now
+  end
+  return clock(handle)
+end
+
+-- The checkpoint's decision, or nil if it gives none. Yields.
+local function ask(handle, identity, shape, key, now)
+  local headers, message = handle:httpCall(
+    CHECKPOINT,
+    {
+      [":method"] = "POST",
+      [":path"] = "/decide",
+      [":authority"] = CHECKPOINT,
+      ["x-spangate-identity"] = identity,
+    },
+    shape,
+    CHECKPOINT_TIMEOUT_MS
+  )
+  local verdict, id = headers["x-spangate-decision"], said(headers, "x-spangate-id")
+  local epoch = said(headers, "x-spangate-epoch")
+  if headers[":status"] ~= "200" or not id or not epoch then return nil end
+  local decision
+  if verdict == "allow" then
+    -- An empty role would create sessions without one, an empty tag receipts of nobody.
+    local role, tag = said(headers, "x-spangate-role"), said(headers, "x-spangate-tag")
+    if not role or not tag then return nil end
+    decision = { allowed = true, id = id, role = role, tag = tag }
+  elseif verdict == "deny" then
+    local reason = said(headers, "x-spangate-reason")
+    if not reason then return nil end
+    decision = { allowed = false, id = id, reason = reason, message = shortened(message or "", MESSAGE_BYTES_MAX) }
+  else
+    return nil
+  end
+  if not state.epoch then state.epoch = epoch end
+  if epoch == state.epoch then
+    state.verified_at = now > state.verified_at and now or state.verified_at
+    remember(key, decision)
+  else
+    -- Made under another policy than the cache: good for this request only, and time to look.
+    state.check_at = -1e18
+  end
+  return decision
+end
+
+return {
+  EPOCH_CHECK_MS = EPOCH_CHECK_MS,
+  GRACE_MS = GRACE_MS,
+  CHECKPOINT_TIMEOUT_MS = CHECKPOINT_TIMEOUT_MS,
+  EPOCH_TIMEOUT_MS = EPOCH_TIMEOUT_MS,
+  CACHE_ENTRIES_MAX = CACHE_ENTRIES_MAX,
+  CACHE_KEY_BYTES_MAX = CACHE_KEY_BYTES_MAX,
+  state = state,
+  clock = clock,
+  recall = recall,
+  refresh = refresh,
+  ask = ask,
+}

@@ -1,0 +1,50 @@
+-- Messages of google.spanner.v1: every field that Spanner's API has, by number. tests/conformance/test_fields.py holds
+-- them against the published descriptors.
+
+local BYTES, NUMBER = wire.BYTES, wire.NUMBER
+local MANY, CUT, DENY = wire.MANY, wire.CUT, wire.DENY
+
+local SPECS = {
+  ExecuteSqlRequest = {
+    [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES + MANY, [6] = BYTES, [7] = NUMBER,
+    [8] = BYTES + DENY, [9] = NUMBER, [10] = BYTES, [11] = BYTES, [15] = BYTES, [16] = NUMBER, [17] = NUMBER,
+    [18] = BYTES + CUT,
+    denied = { [8] = "a partition token" },
+  },
+  ExecuteBatchDmlRequest = {
+    [1] = BYTES, [2] = BYTES, [3] = BYTES + MANY, [4] = NUMBER, [5] = BYTES, [6] = NUMBER,
+  },
+  ["ExecuteBatchDmlRequest.Statement"] = { [1] = BYTES, [2] = BYTES, [3] = BYTES + MANY },
+  ReadRequest = {
+    [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES + MANY, [6] = BYTES, [8] = NUMBER, [9] = BYTES,
+    [10] = BYTES + DENY, [11] = BYTES, [14] = BYTES, [15] = NUMBER, [16] = NUMBER, [17] = NUMBER, [18] = BYTES + CUT,
+    denied = { [10] = "a partition token" },
+  },
+  BeginTransactionRequest = { [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES + CUT },
+  CommitRequest = {
+    [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES + MANY, [5] = NUMBER, [6] = BYTES, [8] = BYTES, [9] = BYTES,
+    [10] = BYTES + CUT,
+  },
+  RollbackRequest = { [1] = BYTES, [2] = BYTES },
+  CreateSessionRequest = { [1] = BYTES, [2] = BYTES },
+  BatchCreateSessionsRequest = { [1] = BYTES, [2] = BYTES, [3] = NUMBER },
+  GetSessionRequest = { [1] = BYTES },
+  DeleteSessionRequest = { [1] = BYTES },
+  Session = {
+    [1] = BYTES, [2] = BYTES + MANY, [3] = BYTES, [4] = BYTES, [5] = BYTES, [6] = NUMBER,
+  },
+  TransactionSelector = { [1] = BYTES, [2] = BYTES, [3] = BYTES },
+  TransactionOptions = {
+    [1] = BYTES, [2] = BYTES, [3] = BYTES + DENY, [5] = NUMBER, [6] = NUMBER,
+    denied = { [3] = "partitioned DML" },
+  },
+  RequestOptions = { [1] = NUMBER, [2] = BYTES, [3] = BYTES, [4] = BYTES + CUT },
+  Mutation = {
+    [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES, [6] = BYTES + DENY, [7] = BYTES + DENY,
+    denied = { [6] = "a queue mutation (send)", [7] = "a queue mutation (ack)" },
+  },
+  ["Mutation.Write"] = { [1] = BYTES, [2] = BYTES + MANY, [3] = BYTES + MANY },
+  ["Mutation.Delete"] = { [1] = BYTES, [2] = BYTES },
+}
+
+return SPECS

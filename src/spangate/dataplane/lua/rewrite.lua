@@ -1,0 +1,41 @@
+-- Rewriting: cut and append. A field appended to an encoded message overrides a scalar and merges into a message
+-- (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+
+local bit = require("bit")
+local band, rshift = bit.band, bit.rshift
+local sub, char = string.sub, string.char
+local encode_varint, encode_bytes, without = wire.encode_varint, wire.encode_bytes, wire.without
+
+-- The body that is sent on: with the role on created sessions and the tag on everything that takes one, and without
+-- what a client must not control.
+local function rewrite(body, out, rpc, decision, found)
+  local append = found and found.append or ""
+  -- At most two pairs of positions: the one field of a request that is cut (routing_hint), and the request options.
+  local cut = out.cut
+  if rpc.creates then
+    append = encode_bytes(rpc.creates, encode_bytes(5, decision.role))
+  elseif rpc.options then
+    local kept = ""
+    if out.options and out.options.cut then
+      -- client_context holds secure_context, which says who the user is: the whole message is built anew.
+      local first, last = out[rpc.options], out[-rpc.options]
+      kept = without(body, first, last, out.options.cut)
+      -- Before the payload stand its tag (one byte for a number below 16) and its length.
+      first = first - 1 - #encode_varint(last - first + 1)
+      if not cut then
+        cut = { first, last }
+      elseif first < cut[1] then
+        cut = { first, last, cut[1], cut[2] }
+      else
+        cut = { cut[1], cut[2], first, last }
+      end
+    end
+    append = encode_bytes(rpc.options, kept .. encode_bytes(3, decision.tag))
+  end
+  if append == "" and not cut then return nil end
+  local message = cut and without(body, 6, #body, cut) or sub(body, 6)
+  local n = #message + #append
+  return char(0, rshift(n, 24), band(rshift(n, 16), 255), band(rshift(n, 8), 255), band(n, 255)) .. message .. append
+end
+
+return { rewrite = rewrite }
