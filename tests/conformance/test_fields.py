@@ -31,6 +31,7 @@ MESSAGES: dict[str, Descriptor] = {
     "Session": types.Session.pb().DESCRIPTOR,
     "TransactionSelector": types.TransactionSelector.pb().DESCRIPTOR,
     "TransactionOptions": types.TransactionOptions.pb().DESCRIPTOR,
+    "TransactionOptions.ReadWrite": types.TransactionOptions.ReadWrite.pb().DESCRIPTOR,
     "RequestOptions": types.RequestOptions.pb().DESCRIPTOR,
     "Mutation": types.Mutation.pb().DESCRIPTOR,
     "Mutation.Write": types.Mutation.Write.pb().DESCRIPTOR,
@@ -48,8 +49,6 @@ CUT_OUT = {
     ("RequestOptions", "client_context"),
 }
 DENIED = {
-    ("ExecuteSqlRequest", "partition_token"),
-    ("ReadRequest", "partition_token"),
     ("TransactionOptions", "partitioned_dml"),
     ("Mutation", "send"),
     ("Mutation", "ack"),

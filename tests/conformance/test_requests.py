@@ -11,11 +11,12 @@ from google.cloud.spanner_v1 import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.checkpoint import ROLE, TAG, FakeCheckpoint
+from fakes.checkpoint import OWNER, ROLE, TAG, FakeCheckpoint
 from fakes.envoy import IDENTITY, Stream, Worker
 from fakes.spanner_oracle import (
     CREATES,
     DATABASE,
+    RAW_SESSION,
     REQUESTS,
     comparable,
     expected_rewrite,
@@ -177,12 +178,12 @@ def test_every_method_has_a_case():
 
 @pytest.mark.parametrize("method", sorted(CREATES))
 def test_the_role_is_forced_whatever_the_client_asked(worker, method):
-    template = {"creator_role": "admin", "labels": {"a": "b"}}
+    template = {"creator_role": "admin", "labels": {"a": "b", "spangate-owner": "isomebodyelse"}}
     request = message(method, **{CREATES[method]: template})
     stream, _ = sent(worker, method, request)
     session = getattr(received(stream, request), CREATES[method])
     assert session.creator_role == ROLE.decode()
-    assert dict(session.labels) == {"a": "b"}
+    assert dict(session.labels) == {"a": "b", "spangate-owner": f"i{OWNER.decode()}"}
 
 
 @pytest.mark.parametrize("method", ["ExecuteSql", "ExecuteBatchDml", "Read", "BeginTransaction", "Commit"])
@@ -210,11 +211,12 @@ def test_what_is_cut_may_stand_in_any_order(worker, hint_first):
     assert received(stream, whole) == expected_rewrite("ExecuteSql", whole, ROLE.decode(), TAG.decode())
 
 
-def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_unchanged(worker):
+def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_with_nothing_but_its_raw_session(worker):
     for method in ("Rollback", "GetSession", "DeleteSession"):
         request = message(method)
         stream, _ = sent(worker, method, request)
-        assert stream.body == framed(request.SerializeToString())
+        name = RAW_SESSION.encode()
+        assert stream.body == framed(request.SerializeToString() + bytes([10, len(name)]) + name)
 
 
 def test_the_same_statement_twice_in_a_batch_is_one_statement(worker):

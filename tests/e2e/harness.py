@@ -25,12 +25,14 @@ from typing import Any, TypeVar
 import grpc
 from google.cloud.spanner_v1 import types
 
+from fakes.seals import seal_name
 from spangate.adapters.audit_files import AuditPaths, Collector
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process import Child
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.seal_keys import FILE, FileSealKeys
 from spangate.adapters.state import runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient, sign_here
 from spangate.adapters.unix_server import UnixServer
@@ -470,6 +472,7 @@ class Site:
         argv = [sys.executable, "-m", "spangate.app.checkpoint_process"]
         argv += ["--intent", str(self.folder / "spangate.yaml")]
         argv += ["--socket", str(socket_path), "--decisions", str(self.paths.decisions)]
+        argv += ["--seals", str(self.folder / FILE)]
         child = Child("checkpoint", argv, self.folder / "checkpoint.log")
         self.stack.callback(lambda: _kill(child))
         self.checkpoint = child
@@ -506,6 +509,13 @@ class Site:
         envoy = EnvoyChild(name, bootstrap, self.sockets, Path(plan.admin_socket), log, workers=1)
         self.stack.callback(envoy.stop)
         return Gateway(self, envoy, f"127.0.0.1:{envoy.wait_until_ready(LISTENER)}")
+
+    def session(self, identity: SpiffeId, database: str = DATABASE) -> str:
+        """A session of the identity's own, as if Spanner had given it: sealed with this installation's key."""
+        [key] = FileSealKeys(self.folder / FILE).load()
+        raw = f"{database}/sessions/s"
+        secret, key_id = bytes.fromhex(key.secret), bytes.fromhex(key.id)
+        return seal_name(raw, str(identity).encode(), database, key_id=key_id, key=secret)
 
     def svid(self, identity: SpiffeId) -> Svid:
         return sign_here(self.authority, self.keys, identity)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fakes.envoy import Call, Reply
+from fakes.seals import KEYS
 
 ROLE = b"sg_checkout"
 TAG = b"sg:abcdefghijklm:0123456789ab"
+OWNER = b"abcdefghijklm"
 AWAY = Reply({b":status": b"503"}, b"upstream connect error or disconnect/reset before headers")
 
 
@@ -20,6 +22,8 @@ class FakeCheckpoint:
     role: bytes = ROLE
     tag: bytes = TAG
     message: bytes = b"spangate: denied"
+    keys: bytes = KEYS
+    owner: bytes = OWNER
     replies: dict[bytes, Reply] = field(default_factory=dict)
     asked: list[tuple[bytes, bytes]] = field(default_factory=list)
     epochs_asked: int = 0
@@ -27,7 +31,8 @@ class FakeCheckpoint:
     def __call__(self, call: Call) -> Reply:
         if call.path == b"/epoch":
             self.epochs_asked += 1
-            return self.replies.get(b"/epoch", Reply({b":status": b"200", b"x-spangate-epoch": self.epoch}))
+            headers = {b":status": b"200", b"x-spangate-epoch": self.epoch, b"x-spangate-seal": self.keys}
+            return self.replies.get(b"/epoch", Reply(headers))
         assert call.path == b"/decide"
         assert call.body is not None
         self.asked.append((call.headers[b"x-spangate-identity"], call.body))
@@ -37,9 +42,8 @@ class FakeCheckpoint:
         """The answer to /decide as long as nothing overrides it."""
         common = {b":status": b"200", b"x-spangate-id": b"d%d" % len(self.asked), b"x-spangate-epoch": self.epoch}
         if self.allows:
-            return Reply(
-                {**common, b"x-spangate-decision": b"allow", b"x-spangate-role": self.role, b"x-spangate-tag": self.tag}
-            )
+            granted = {b"x-spangate-role": self.role, b"x-spangate-tag": self.tag, b"x-spangate-owner": self.owner}
+            return Reply({**common, b"x-spangate-decision": b"allow", **granted})
         return Reply({**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message)
 
     def goes_away(self) -> None:

@@ -12,13 +12,17 @@ from google.cloud.spanner_v1 import types
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from fakes.envoy import IDENTITY
+from fakes.seals import change_ids, is_sealed, is_sealed_name, opened, opened_name, seal, seal_name
 from spangate.model.database import DatabasePath
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape, Statement
 
 PREFIX = b"/google.spanner.v1.Spanner/"
 DATABASE = "projects/spangate-local/instances/main/databases/shop"
-SESSION = f"{DATABASE}/sessions/AHhS_9-x~1"
+RAW_SESSION = f"{DATABASE}/sessions/AHhS_9-x~1"
+# As the gateway has given it to the identity of the tests.
+SESSION = seal_name(RAW_SESSION, IDENTITY, DATABASE)
 DATABASE_PATH = DatabasePath("spangate-local", "main", "shop")
 
 REQUESTS: dict[str, Any] = {
@@ -35,6 +39,7 @@ REQUESTS: dict[str, Any] = {
     "GetSession": types.GetSessionRequest,
     "DeleteSession": types.DeleteSessionRequest,
 }
+NAMED = ("GetSession", "DeleteSession")
 CREATES = {"CreateSession": "session", "BatchCreateSessions": "session_template"}
 KINDS = ("insert", "update", "insert_or_update", "replace", "delete")
 
@@ -45,13 +50,15 @@ def message_class(proto_plus: Any) -> Any:
 
 
 def message(method: str, **fields: Any) -> Message:
-    """A request in google.protobuf; the session or database is filled in."""
+    """A request in google.protobuf; the session or database is filled in, ids and tokens are sealed."""
     if method in CREATES:
         fields.setdefault("database", DATABASE)
     else:
-        fields.setdefault("name" if method in ("GetSession", "DeleteSession") else "session", SESSION)
+        fields.setdefault("name" if method in NAMED else "session", SESSION)
     request = REQUESTS[method]
     found: Message = request.pb(request(**fields))
+    database = DATABASE.encode()
+    change_ids(found, lambda raw, kinds: seal(raw, b"t" if kinds == b"t" else b"w", IDENTITY, database))
     return found
 
 
@@ -87,13 +94,19 @@ def comparable(shape: Shape) -> Shape:
     return Shape(shape.method, shape.database, _distinct(shape.statements), shape.read, ordered)
 
 
-def expected_rewrite(method: str, request: Any, role: str, tag: str) -> Any:
-    """What Spanner must receive for `request`."""
+def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str = "abcdefghijklm") -> Any:
+    """What Spanner must receive for `request`: also with the seals taken off."""
     found = type(request)()
     found.CopyFrom(request)
     names = {field.name for field in request.DESCRIPTOR.fields}
     if method in CREATES:
-        getattr(found, CREATES[method]).creator_role = role
+        session = getattr(found, CREATES[method])
+        session.creator_role = role
+        if not session.multiplexed:
+            session.labels["spangate-owner"] = "i" + owner
+    elif is_sealed_name(_session(method, request)):
+        setattr(found, "name" if method in NAMED else "session", _session(method, request)[:-42])
+    change_ids(found, lambda value, _: value[:-27] if is_sealed(value) else value)
     if "routing_hint" in names:
         found.ClearField("routing_hint")
     if "request_options" in names:
@@ -102,11 +115,25 @@ def expected_rewrite(method: str, request: Any, role: str, tag: str) -> Any:
     return found
 
 
+def is_owned(method: str, request: Any) -> bool:
+    """Whether session, transaction and partition token of `request` are the identity's of the tests."""
+    if method in CREATES:
+        return True
+    name = _session(method, request)
+    database = name.partition("/sessions/")[0]
+    copy = type(request)()
+    copy.CopyFrom(request)
+    try:
+        opened_name(name, IDENTITY, database)
+        change_ids(copy, lambda value, kinds: opened(value, kinds, IDENTITY, database.encode()))
+    except ValueError:
+        return False
+    return True
+
+
 def forbidden(method: str, request: Any) -> str | None:
     """What the request asks for that is never allowed; None if nothing."""
     names = {field.name for field in request.DESCRIPTOR.fields}
-    if "partition_token" in names and request.partition_token:
-        return "partition_token"
     for options in _transaction_options(request):
         if options.HasField("partitioned_dml"):
             return "partitioned_dml"
@@ -144,7 +171,7 @@ def sql_type(type_: Any) -> SqlType:
 def _session(method: str, request: Any) -> str:
     if method in CREATES:
         return ""
-    found: str = request.name if method in ("GetSession", "DeleteSession") else request.session
+    found: str = request.name if method in NAMED else request.session
     return found
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from google.cloud.spanner_v1 import types
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from fakes.envoy import IDENTITY
+from fakes.seals import POLICY, change_ids, seal
 from fakes.spanner_oracle import CREATES, DATABASE, REQUESTS, SESSION
 
 # Features whose presence refuses a request.
-_REFUSED = {"partition_token", "partitioned_dml", "exclude_txn_from_change_streams", "send", "ack"}
+_REFUSED = {"partitioned_dml", "exclude_txn_from_change_streams", "send", "ack"}
 _DEPTH_MAX = 7
 _TEXTS = ("", "a", "Orders", "OrderId", "SELECT 1", "12:x,", ",", "\0", "\n", "ä€😀", "x" * 200)
 _SCALAR_CODES = (1, 2, 3, 4, 5, 6, 7, 10, 11, 13, 14, 15, 16, 17)
@@ -33,6 +35,7 @@ def random_request(method: str, random: Random) -> Any:
         _settle(mutation, random)
     if method == "BeginTransaction" and request.HasField("mutation_key"):
         _settle(request.mutation_key, random)
+    change_ids(request, lambda value, kinds: _sealed(value, kinds, random))
     if method == "ExecuteBatchDml" and not request.statements:
         request.statements.add(sql="UPDATE Orders SET Status = 'x' WHERE TRUE")
     return request
@@ -56,6 +59,11 @@ def random_type(type_: Any, random: Random, depth: int = 0) -> None:
         type_.type_annotation = random.choice((0, 0, 2, 3))
         if type_.code in (types.TypeCode.PROTO, types.TypeCode.ENUM):
             type_.proto_type_fqn = "shop.Order"
+
+
+def _sealed(value: bytes, kinds: bytes, random: Random) -> bytes:
+    kind = bytes([random.choice(kinds.replace(b"p", b""))])
+    return seal(value or b"x", kind, IDENTITY, DATABASE.encode(), policy=POLICY)
 
 
 def _settle(mutation: Any, random: Random) -> None:

@@ -24,6 +24,7 @@ from spangate.rpc.shape import netstring
 from spangate.sql.googlesql import UnreadableStatement
 
 POLICY = policy()
+KEYS = "00000001:000102030405060708090a0b0c0d0e0f"
 DATABASE = str(POLICY.databases["shop"].path)
 CHECKOUT = str(POLICY.identities["checkout"])
 STRANGER = "spiffe://shop.example/ns/shop/sa/intruder"
@@ -131,7 +132,7 @@ def door(record: Callable[[Decision], None]) -> Iterator[Ask]:
             status, answer, content = exchange_headers(path, method, target, body, headers)
             return status, answer, content.decode()
 
-        with UnixServer(checkpoint_app(Checkpoint(POLICY, FakeStatements(), record)), path):
+        with UnixServer(checkpoint_app(Checkpoint(POLICY, FakeStatements(), record), lambda: KEYS), path):
             yield ask
 
 
@@ -155,6 +156,9 @@ def test_the_door_answers_in_headers() -> None:
     assert denied["x-spangate-decision"] == "deny"
     assert denied["x-spangate-reason"] == "unknown-identity"
     assert "x-spangate-role" not in denied
+    assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
+    assert "x-spangate-owner" not in denied
+    assert epoch["x-spangate-seal"] == KEYS
     assert denied["x-spangate-id"] in message
 
 

@@ -1,9 +1,10 @@
 """The checkpoint's door, for the gateway's filter: HTTP on a Unix socket.
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
-         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag; a denial: -reason and
-            the client's message as the body
-    GET  /epoch   -> 200, header x-spangate-epoch: the version of the policy in force
+         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag, -owner; a denial:
+            -reason and the client's message as the body
+    GET  /epoch   -> 200, headers x-spangate-epoch: the version of the policy in force; x-spangate-seal: the keys that
+            the filter seals with (SealKeys.header)
     everything else, and 503 when it cannot decide now
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -13,6 +14,7 @@ Not here: deciding (checkpoint/service.py), who may connect (unix_server.py).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -28,8 +30,8 @@ from spangate.settings import LIMITS
 SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
 
 
-def checkpoint_app(checkpoint: Checkpoint) -> Starlette:
-    """The application to serve to one gateway."""
+def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Starlette:
+    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment."""
 
     async def decide(request: Request) -> Response:
         identity = request.headers.get("x-spangate-identity", "")
@@ -48,13 +50,17 @@ def checkpoint_app(checkpoint: Checkpoint) -> Starlette:
             "x-spangate-epoch": answer.epoch,
         }
         if answer.decision.allowed:
-            headers |= {"x-spangate-role": answer.role, "x-spangate-tag": answer.tag}
+            headers |= {
+                "x-spangate-role": answer.role,
+                "x-spangate-tag": answer.tag,
+                "x-spangate-owner": answer.owner,
+            }
         else:
             headers["x-spangate-reason"] = answer.decision.reason.value
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:
-        return Response(headers={"x-spangate-epoch": checkpoint.policy.version})
+        return Response(headers={"x-spangate-epoch": checkpoint.policy.version, "x-spangate-seal": seal_keys()})
 
     return Starlette(
         routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],

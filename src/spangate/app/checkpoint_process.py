@@ -6,22 +6,32 @@ What it prints is for people and passed on by `spangate up`. It ends on SIGTERM,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.checkpoint_door import checkpoint_app
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import IntentWatcher, load_policy
+from spangate.adapters.seal_keys import FileSealKeys, SpannerSealKeys, new_seal_key
 from spangate.adapters.unix_server import UnixServer
+from spangate.checkpoint.sealing import RENEWAL, SealKeys, SealKeyStore
 from spangate.checkpoint.service import Checkpoint
-from spangate.errors import SpangateError
+from spangate.errors import SpangateError, YourFault
+from spangate.model.database import DatabasePath
 from spangate.model.policy import Policy
 
 
-def serve(intent: Path, socket: Path, decisions: Path) -> None:
-    """Serve until SIGTERM. Raises SpangateError if it cannot start."""
+def serve(intent: Path, socket: Path, decisions: Path, seals: SealKeyStore, shared: DatabasePath | None) -> None:
+    """Serve until SIGTERM. Raises SpangateError if it cannot start.
+
+    `seals` keeps the sealing keys; `shared` is their database where several gateways share them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     # Before the policy is read: a change in between must not be missed.
@@ -30,6 +40,9 @@ def serve(intent: Path, socket: Path, decisions: Path) -> None:
 
     def changed(policy: Policy) -> None:
         if checkpoint is None or policy.version == checkpoint.policy.version:
+            return
+        if shared in policy.database_at:
+            _say(f"intent refused: {_private(shared)}")
             return
         for database in policy.databases.values():
             pool.warm(database.schema)
@@ -43,16 +56,49 @@ def serve(intent: Path, socket: Path, decisions: Path) -> None:
 
     watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"))
     policy = load_policy(intent)
+    if shared in policy.database_at:
+        raise YourFault(_private(shared))
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
     checkpoint = Checkpoint(policy, pool, log.record)
-    with UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"):
+    keys = SealKeys(seals, new_seal_key, SystemClock().now)
+    keys.renew()
+    with (
+        UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"),
+        _renewed(keys),
+    ):
         watcher.start()
         signal.sigwait({signal.SIGTERM})
         watcher.stop()
     pool.close()
     log.close()
+
+
+@contextlib.contextmanager
+def _renewed(keys: SealKeys) -> Iterator[None]:
+    """Meanwhile the keys are renewed. While that fails, those that are known stay in use."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEWAL.total_seconds()):
+            try:
+                keys.renew()
+            except SpangateError as error:
+                _say(f"sealing keys: {error.message}")
+
+    thread = threading.Thread(target=renew, name="sealing keys", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        # A call to Spanner that hangs ends by its own deadline; nobody waits for it.
+        thread.join(1)
+
+
+def _private(shared: DatabasePath | None) -> str:
+    return f"database `{shared}` holds the sealing keys that gateways share; nobody may be given access to it"
 
 
 def _say(text: str) -> None:
@@ -65,9 +111,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="spangate checkpoint")
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--seals", type=Path)
+    where.add_argument("--shared-seals", type=DatabasePath.parse)
+    parser.add_argument("--spanner", default="")
     arguments = parser.parse_args()
+    shared: DatabasePath | None = arguments.shared_seals
     try:
-        serve(arguments.intent, arguments.socket, arguments.decisions)
+        seals: SealKeyStore = (
+            FileSealKeys(arguments.seals) if shared is None else SpannerSealKeys(arguments.spanner, shared)
+        )
+        serve(arguments.intent, arguments.socket, arguments.decisions, seals, shared)
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code

@@ -34,6 +34,7 @@ from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process import Child
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.seal_keys import FILE
 from spangate.adapters.spanner import create_database, wait_until_ready
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import sign_here
@@ -44,6 +45,7 @@ from spangate.authority.ca import Authority
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.errors import PeersFault
+from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy
 
@@ -61,6 +63,8 @@ class UpOptions:
     intent: Path
     port: int = 0
     workers: int = WORKERS_MAX
+    # A database in which several gateways keep the sealing keys that they share.
+    shared_state: DatabasePath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ def _start(
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint = _checkpoint(stack, options.intent, sockets, audit, state, stop)
+    checkpoint = _checkpoint(stack, options, spanner, sockets, audit, state, stop)
     relay = _Relay(checkpoint)
 
     progress("starting the gateway")
@@ -210,11 +214,21 @@ def _authority(
 
 
 def _checkpoint(
-    stack: ExitStack, intent: Path, sockets: Path, audit: AuditPaths, state: StateDirectory, stop: _Stop
+    stack: ExitStack,
+    options: UpOptions,
+    spanner: str,
+    sockets: Path,
+    audit: AuditPaths,
+    state: StateDirectory,
+    stop: _Stop,
 ) -> Child:
     socket = sockets / "checkpoint.sock"
-    argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent.resolve())]
+    argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(options.intent.resolve())]
     argv += ["--socket", str(socket), "--decisions", str(audit.decisions)]
+    if options.shared_state is None:
+        argv += ["--seals", str(state.path / FILE)]
+    else:
+        argv += ["--shared-seals", str(options.shared_state), "--spanner", spanner]
     log = state.logs / "checkpoint.log"
     # What an earlier run said is not news.
     log.unlink(missing_ok=True)

@@ -40,12 +40,13 @@ class Statements(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told. `epoch` is the policy version the decision was made under."""
+    """What the gateway is told. `epoch` is the policy version the decision was made under, `owner` the identity's key."""
 
     decision: Decision
     epoch: str
     role: str
     tag: str
+    owner: str
     message: str
 
 
@@ -80,6 +81,7 @@ class Checkpoint:
             policy.version,
             role=role_of(name) if name is not None else "",
             tag=transaction_tag(SpiffeId.parse(identity), policy.version) if decision.allowed else "",
+            owner=SpiffeId.parse(identity).key if decision.allowed else "",
             message="" if decision.allowed else denial_message(decision),
         )
 

@@ -3,6 +3,7 @@
 -- Rules: this never decides. Without a whole answer there is no decision; a clock that was set back prolongs nothing.
 
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
+local learn, known = seal.learn, seal.known
 
 local CHECKPOINT = "spangate_checkpoint" -- Envoy's cluster of that name
 
@@ -58,12 +59,12 @@ local function clock(handle)
   return tonumber(handle:timestamp())
 end
 
--- Asks the checkpoint for its epoch, at most each EPOCH_CHECK_MS; one request at a time pays for it. Yields. Returns
--- the time, which has passed if it asked.
+-- Asks the checkpoint for its epoch, at most each EPOCH_CHECK_MS; one request at a time pays for it, but at the
+-- start, when no sealing key is known: then each does. Yields. Returns the time, which has passed if it asked.
 local function refresh(handle)
   local now = clock(handle)
   -- Earlier than the last check only when the clock was set back: then what is known of the epoch is void.
-  if now < state.check_at and now >= state.check_at - EPOCH_CHECK_MS then return now end
+  if known() and now < state.check_at and now >= state.check_at - EPOCH_CHECK_MS then return now end
   state.check_at = now + EPOCH_CHECK_MS
   local headers = handle:httpCall(
     CHECKPOINT,
@@ -77,6 +78,7 @@ local function refresh(handle)
       forget()
       state.epoch = epoch
     end
+    learn(headers["x-spangate-seal"])
     -- From before the call: the answer says what held at some moment after it.
     state.verified_at = now
   end
@@ -101,10 +103,11 @@ local function ask(handle, identity, shape, key, now)
   if headers[":status"] ~= "200" or not id or not epoch then return nil end
   local decision
   if verdict == "allow" then
-    -- An empty role would create sessions without one, an empty tag receipts of nobody.
-    local role, tag = said(headers, "x-spangate-role"), said(headers, "x-spangate-tag")
-    if not role or not tag then return nil end
-    decision = { allowed = true, id = id, role = role, tag = tag }
+    -- An empty role would create sessions without one, an empty tag receipts of nobody, an empty owner sessions of all.
+    local role, tag, owner =
+      said(headers, "x-spangate-role"), said(headers, "x-spangate-tag"), said(headers, "x-spangate-owner")
+    if not role or not tag or not owner then return nil end
+    decision = { allowed = true, id = id, role = role, tag = tag, owner = owner }
   elseif verdict == "deny" then
     local reason = said(headers, "x-spangate-reason")
     if not reason then return nil end

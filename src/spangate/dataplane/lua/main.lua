@@ -17,7 +17,7 @@ local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
 local METADATA, PERMISSION_DENIED, UNAVAILABLE = answers.METADATA, answers.PERMISSION_DENIED, answers.UNAVAILABLE
 local identify, check = peer.identify, ownership.check
-local HOOKS = responses.HOOKS
+local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
 local function prepare(handle)
   local headers = handle:headers()
@@ -47,9 +47,8 @@ function envoy_on_request(handle)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
-  local owned, later, found = pcall(check, handle, now, identity, rpc, body, out, database)
-  if not owned then return answer_refusal(handle, later) end
-  now = later
+  local owned, found = pcall(check, identity, rpc, body, out, database)
+  if not owned then return answer_refusal(handle, found) end
 
   local key = identity .. "\n" .. shape
   local decision = recall(key)
@@ -71,8 +70,13 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local prefix = headers:get("google-cloud-resource-prefix")
   if prefix and prefix ~= database then headers:replace("google-cloud-resource-prefix", database) end
+  if found.params then headers:replace("x-goog-request-params", found.params) end
   local metadata = handle:streamInfo():dynamicMetadata()
-  local hook = found and found.answer or rpc.answer
+  local hook = rpc.answer
+  if found.answer then
+    hook = found.answer
+    metadata:set(METADATA, "seal", seal_for(found, identity, database, decision))
+  end
   if hook then
     -- A compressed answer could not be read.
     headers:remove("grpc-accept-encoding")

@@ -7,9 +7,8 @@ local MANY, CUT, DENY = wire.MANY, wire.CUT, wire.DENY
 local SPECS = {
   ExecuteSqlRequest = {
     [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES + MANY, [6] = BYTES, [7] = NUMBER,
-    [8] = BYTES + DENY, [9] = NUMBER, [10] = BYTES, [11] = BYTES, [15] = BYTES, [16] = NUMBER, [17] = NUMBER,
+    [8] = BYTES, [9] = NUMBER, [10] = BYTES, [11] = BYTES, [15] = BYTES, [16] = NUMBER, [17] = NUMBER,
     [18] = BYTES + CUT,
-    denied = { [8] = "a partition token" },
   },
   ExecuteBatchDmlRequest = {
     [1] = BYTES, [2] = BYTES, [3] = BYTES + MANY, [4] = NUMBER, [5] = BYTES, [6] = NUMBER,
@@ -17,8 +16,7 @@ local SPECS = {
   ["ExecuteBatchDmlRequest.Statement"] = { [1] = BYTES, [2] = BYTES, [3] = BYTES + MANY },
   ReadRequest = {
     [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES + MANY, [6] = BYTES, [8] = NUMBER, [9] = BYTES,
-    [10] = BYTES + DENY, [11] = BYTES, [14] = BYTES, [15] = NUMBER, [16] = NUMBER, [17] = NUMBER, [18] = BYTES + CUT,
-    denied = { [10] = "a partition token" },
+    [10] = BYTES, [11] = BYTES, [14] = BYTES, [15] = NUMBER, [16] = NUMBER, [17] = NUMBER, [18] = BYTES + CUT,
   },
   BeginTransactionRequest = { [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES + CUT },
   CommitRequest = {
@@ -38,6 +36,7 @@ local SPECS = {
     [1] = BYTES, [2] = BYTES, [3] = BYTES + DENY, [5] = NUMBER, [6] = NUMBER,
     denied = { [3] = "partitioned DML" },
   },
+  ["TransactionOptions.ReadWrite"] = { [1] = NUMBER, [2] = BYTES },
   RequestOptions = { [1] = NUMBER, [2] = BYTES, [3] = BYTES, [4] = BYTES + CUT },
   Mutation = {
     [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES, [5] = BYTES, [6] = BYTES + DENY, [7] = BYTES + DENY,

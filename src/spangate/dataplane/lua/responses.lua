@@ -1,10 +1,189 @@
 -- What is done with Spanner's answers. Results stream; an answer is read only where a hook wants it.
 --
--- A request is marked with its hook's name, in the dynamic metadata `answer`. A hook takes the handle and the metadata of
--- Spangate's namespace; it may read and replace the body. An error in it sends the answer on as it is.
+-- A request is marked with its hook's name, in the dynamic metadata `answer`, and where something is to be sealed, with
+-- `seal`: for whom. A hook takes the handle and the metadata of Spangate's namespace.
+-- Rules: names, ids and tokens leave sealed, appended to what Spanner said: the last one wins. An answer that cannot be
+-- read is withheld: its body is dropped and its status becomes INTERNAL. Of a stream only the beginning is held back,
+-- until the message with the metadata is complete.
+-- Not here: which answers are to be read (ownership.lua, shape.lua).
 
+local bit = require("bit")
+local band, rshift = bit.band, bit.rshift
+local byte, sub, char, find = string.byte, string.sub, string.char, string.find
+local concat = table.concat
+local small_varint, skip_varint, encode_bytes = wire.small_varint, wire.skip_varint, wire.encode_bytes
+local seal_value, seal_name = seal.seal, seal.seal_name
+local policy_of, OWNER_LABEL, OWNER_PREFIX = rewrite.policy_of, rewrite.OWNER_LABEL, rewrite.OWNER_PREFIX
 local commit_timestamp = receipts.commit_timestamp
 local METADATA = answers.METADATA
+
+-- A first message of a stream is some 1 MiB at most (measured with the emulator); this bounds what a worker holds.
+local HELD_BYTES_MAX = 16777216
+local FIXED_BYTES = { [1] = 8, [5] = 4 }
+local INTERNAL = "13"
+local WITHHELD = "spangate: Spanner's answer could not be read, so it is withheld; the gateway's log says why"
+
+-- Reading answers: by field, in the order they stand; fields that Spanner adds one day are passed over. -------------
+
+-- The field at s[i..e]: its number, the first and last position of its payload, and the position after it. A number that
+-- is no message or text has no payload.
+local function field_at(s, i, e)
+  local tag
+  tag, i = small_varint(s, i, e)
+  local number, wire_type = rshift(tag, 3), band(tag, 7)
+  if wire_type == wire.NUMBER then return number, nil, nil, (skip_varint(s, i, e)) end
+  local length = FIXED_BYTES[wire_type]
+  if wire_type == wire.BYTES then
+    length, i = small_varint(s, i, e)
+  elseif not length then
+    error("an answer has the wire type " .. wire_type)
+  end
+  local last = i + length - 1
+  if last > e then error("an answer breaks off") end
+  if wire_type ~= wire.BYTES then return number, nil, nil, last + 1 end
+  return number, i, last, last + 1
+end
+
+-- The first and last position of field `wanted` of the message s[i..e], or nil.
+local function field_of(s, i, e, wanted)
+  while i <= e do
+    local number, first, last
+    number, first, last, i = field_at(s, i, e)
+    if number == wanted and first then return first, last end
+  end
+  return nil
+end
+
+-- The message s[i..e] with each payload of field `wanted` replaced by what `change` makes of it; nil cuts it out.
+local function changed(s, i, e, wanted, change)
+  local parts = {}
+  while i <= e do
+    local start = i
+    local number, first, last
+    number, first, last, i = field_at(s, i, e)
+    if number == wanted and first then
+      local payload = change(s, first, last)
+      parts[#parts + 1] = payload and encode_bytes(wanted, payload)
+    else
+      parts[#parts + 1] = sub(s, start, i - 1)
+    end
+  end
+  return concat(parts)
+end
+
+-- For whom ----------------------------------------------------------------------------------------------------------
+
+-- The metadata `seal` of an allowed request, and back.
+local function seal_for(found, identity, database, decision)
+  return concat({ found.kind or "-", policy_of(decision.tag), decision.owner, identity, database }, "\n")
+end
+
+local function holder(metadata)
+  local _, _, kind, policy, owner, identity, database =
+    find(metadata.seal, "^(.)\n(%x+)\n([^\n]+)\n([^\n]+)\n([^\n]+)$")
+  return { kind = kind, policy = policy, owner = owner, identity = identity, database = database }
+end
+
+-- What is sealed: each takes a message s[i..e] and its holder, and returns the message as it is sent on. -------------
+
+local function id_of(s, i, e, to)
+  local first, last = field_of(s, i, e, 1)
+  return first and last >= first and seal_value(to.kind, to.policy, to.identity, to.database, sub(s, first, last))
+end
+
+local function transaction(s, i, e, to)
+  local id = id_of(s, i, e, to)
+  return sub(s, i, e) .. (id and encode_bytes(1, id) or "")
+end
+
+-- ResultSet and PartialResultSet: metadata 1 {transaction 2 {id 1}}. Also whether there is metadata.
+local function result(s, i, e, to)
+  local first, last = field_of(s, i, e, 1)
+  local sealed, within = sub(s, i, e), first
+  if first then first, last = field_of(s, first, last, 2) end
+  local id = first and id_of(s, first, last, to)
+  if id then sealed = sealed .. encode_bytes(1, encode_bytes(2, encode_bytes(1, id))) end
+  return sealed, within ~= nil
+end
+
+local function session(s, i, e, to)
+  local first, last = field_of(s, i, e, 1)
+  local name = first and sub(s, first, last) or ""
+  if sub(name, 1, #to.database + 10) ~= to.database .. "/sessions/" then error("a session of another database") end
+  return sub(s, i, e) .. encode_bytes(1, seal_name(to.identity, to.database, name))
+end
+
+-- Whether the session s[i..e] has the label of its holder. Of two entries of one key, the last one counts.
+local function is_own(s, i, e, to)
+  local own = false
+  while i <= e do
+    local number, first, last
+    number, first, last, i = field_at(s, i, e)
+    if number == 2 and first then
+      local key_first, key_last = field_of(s, first, last, 1)
+      if key_first and sub(s, key_first, key_last) == OWNER_LABEL then
+        local value_first, value_last = field_of(s, first, last, 2)
+        own = value_first ~= nil and sub(s, value_first, value_last) == OWNER_PREFIX .. to.owner
+      end
+    end
+  end
+  return own
+end
+
+local MESSAGES = {
+  transaction = transaction,
+  result = result,
+  session = session,
+  -- BatchCreateSessionsResponse: session 1.
+  sessions = function(s, i, e, to)
+    return changed(s, i, e, 1, function(_, first, last) return session(s, first, last, to) end)
+  end,
+  -- ListSessionsResponse: sessions 1.
+  listed = function(s, i, e, to)
+    return changed(s, i, e, 1, function(_, first, last)
+      return is_own(s, first, last, to) and session(s, first, last, to) or nil
+    end)
+  end,
+  -- ExecuteBatchDmlResponse: result_sets 1.
+  results = function(s, i, e, to)
+    return changed(s, i, e, 1, function(_, first, last) return (result(s, first, last, to)) end)
+  end,
+  -- PartitionResponse: partitions 1 {partition_token 1}, transaction 2.
+  partitions = function(s, i, e, to)
+    local message = changed(s, i, e, 1, function(_, first, last)
+      local token_first, token_last = field_of(s, first, last, 1)
+      if not token_first then error("a partition without a token") end
+      local token = sub(s, token_first, token_last)
+      return sub(s, first, last)
+        .. encode_bytes(1, seal_value(seal.PARTITION_TOKEN, to.policy, to.identity, to.database, token))
+    end)
+    return changed(message, 1, #message, 2, function(m, first, last) return transaction(m, first, last, to) end)
+  end,
+}
+
+-- Hooks -------------------------------------------------------------------------------------------------------------
+
+-- The length of the gRPC message whose first five bytes these are.
+local function message_length(head)
+  local flag, a, b, c, d = byte(head, 1, 5)
+  if flag ~= 0 then error("an answer is compressed") end
+  local length = ((a * 256 + b) * 256 + c) * 256 + d
+  if length > HELD_BYTES_MAX then error("an answer is larger than what may be held back") end
+  return length
+end
+
+local function framed(message)
+  local n = #message
+  return char(0, rshift(n, 24), band(rshift(n, 16), 255), band(rshift(n, 8), 255), band(n, 255)) .. message
+end
+
+local function withhold(handle, why)
+  handle:logErr("spangate: an answer is withheld: " .. (type(why) == "table" and why.message or tostring(why)))
+  local trailers = handle:trailers()
+  if not trailers then return end
+  trailers:replace("grpc-status", INTERNAL)
+  trailers:replace("grpc-message", WITHHELD)
+end
 
 local HOOKS = {}
 
@@ -15,4 +194,60 @@ function HOOKS.commit(handle)
   if readable and moment then handle:streamInfo():dynamicMetadata():set(METADATA, "commit", moment) end
 end
 
-return { HOOKS = HOOKS }
+local function sealed_unary(body, seal_message, metadata)
+  if #body < 5 or message_length(body) ~= #body - 5 then error("an answer is not exactly one message") end
+  return framed((seal_message(body, 6, #body, holder(metadata))))
+end
+
+for name, seal_message in pairs(MESSAGES) do
+  HOOKS[name] = function(handle, metadata)
+    local buffer = handle:body()
+    if not buffer or buffer:length() == 0 then return end
+    local readable, body = pcall(sealed_unary, buffer:getBytes(0, buffer:length()), seal_message, metadata)
+    buffer:setBytes(readable and body or "")
+    if not readable then withhold(handle, body) end
+  end
+end
+
+-- The bytes of a stream from its beginning: what can be sent on, what has to wait, and whether all is done.
+local function sealed_beginning(held, to)
+  local out = {}
+  while #held >= 5 do
+    local size = 5 + message_length(held)
+    if #held < size then return concat(out), held, false end
+    local message, done = result(held, 6, size, to)
+    out[#out + 1] = framed(message)
+    held = sub(held, size + 1)
+    if done then return concat(out) .. held, "", true end
+  end
+  return concat(out), held, false
+end
+
+function HOOKS.stream(handle, metadata)
+  local to = holder(metadata)
+  local parts, size, needed, failure = {}, 0, 5, nil
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    local send = ""
+    if not failure then
+      parts[#parts + 1] = chunk:getBytes(0, length)
+      size = size + length
+      if size >= needed then
+        local readable, sendable, held, done = pcall(sealed_beginning, concat(parts), to)
+        if not readable then
+          failure = sendable
+        elseif done then
+          chunk:setBytes(sendable)
+          return
+        else
+          send, parts, size = sendable, { held }, #held
+          needed = size < 5 and 5 or 5 + message_length(held)
+        end
+      end
+    end
+    chunk:setBytes(send)
+  end
+  if failure then withhold(handle, failure) end
+end
+
+return { HOOKS = HOOKS, seal_for = seal_for }

@@ -33,8 +33,11 @@ local function check_transaction(s, out, number)
   if (selector[1] and 1 or 0) + (selector[2] and 1 or 0) + (selector[3] and 1 or 0) > 1 then
     malformed("a transaction is selected twice")
   end
-  check_transaction_options(s, scan_field(s, selector, 1, SPECS.TransactionOptions))
-  check_transaction_options(s, scan_field(s, selector, 3, SPECS.TransactionOptions))
+  out.selector = selector
+  out.single = scan_field(s, selector, 1, SPECS.TransactionOptions)
+  out.begins = scan_field(s, selector, 3, SPECS.TransactionOptions)
+  check_transaction_options(s, out.single)
+  check_transaction_options(s, out.begins)
 end
 
 local NAME = "[%w%._:%-]+"
@@ -126,7 +129,8 @@ local RPCS = {
   BeginTransaction = {
     spec = SPECS.BeginTransactionRequest,
     shape = function(s, out)
-      check_transaction_options(s, scan_field(s, out, 2, SPECS.TransactionOptions))
+      out.begins = scan_field(s, out, 2, SPECS.TransactionOptions)
+      check_transaction_options(s, out.begins)
       return out[4] and mutations(s, { out[4], out[-4] }) or ""
     end,
     options = 3,
@@ -135,7 +139,8 @@ local RPCS = {
     spec = SPECS.CommitRequest,
     shape = function(s, out)
       if out[2] and out[3] then malformed("a transaction is selected twice") end
-      check_transaction_options(s, scan_field(s, out, 3, SPECS.TransactionOptions))
+      out.single = scan_field(s, out, 3, SPECS.TransactionOptions)
+      check_transaction_options(s, out.single)
       return mutations(s, out[4] or {})
     end,
     options = 6,
@@ -149,9 +154,45 @@ local RPCS = {
   DeleteSession = { spec = SPECS.DeleteSessionRequest, shape = plain },
 }
 
+-- What belongs to somebody in each RPC; one that does not stand here keeps the filter from loading.
+--   session: whether field 1 names a session; `routes_by`: the word for field 1 in Google's routing header
+--   seals: the hook (responses.lua) that seals what every answer gives out
+--   begun: the hook for answers to requests that begin a transaction
+--   id: whether field 2 is a transaction's id; otherwise a TransactionSelector
+--   begins_within, single_within: the fields in which the options of a new transaction stand, those of a single use
+--   token: the field of a partition token
+local function selects(begun, token, seals)
+  return {
+    session = true, routes_by = "session", begun = begun, token = token, seals = seals,
+    begins_within = { 2, 3 }, single_within = { 2, 1 },
+  }
+end
+local OWNED = {
+  ExecuteSql = selects("result", 8),
+  ExecuteStreamingSql = selects("stream", 8),
+  ExecuteBatchDml = selects("results"),
+  Read = selects("result", 10),
+  StreamingRead = selects("stream", 10),
+  PartitionQuery = selects("partitions", nil, "partitions"),
+  PartitionRead = selects("partitions", nil, "partitions"),
+  BeginTransaction = { session = true, routes_by = "session", begun = "transaction", begins_within = { 2 } },
+  Commit = { session = true, routes_by = "session", id = true, single_within = { 3 } },
+  Rollback = { session = true, routes_by = "session", id = true },
+  BatchWrite = { session = true, routes_by = "session" },
+  GetSession = { session = true, routes_by = "name", seals = "session" },
+  DeleteSession = { session = true, routes_by = "name" },
+  CreateSession = { routes_by = "database", seals = "session" },
+  BatchCreateSessions = { routes_by = "database", seals = "sessions" },
+  ListSessions = { routes_by = "database", seals = "listed" },
+  GetDatabaseDdl = {},
+  UpdateDatabaseDdl = {},
+  GetOperation = {},
+}
+
 local PATHS = {}
 for name, rpc in pairs(RPCS) do
   rpc.name = name
+  rpc.owned = OWNED[name] or error("whose the parts of " .. name .. " are is not said")
   rpc.prefix = netstring(name)
   PATHS["/google.spanner.v1.Spanner/" .. name] = rpc
 end
@@ -160,7 +201,8 @@ local function database_of(s, out, rpc)
   if not rpc.creates then return database_of_session(s, out) end
   local database = text(s, out, 1)
   if not find(database, DATABASE) then malformed("the database has no readable name") end
-  scan_field(s, out, rpc.creates, SPECS.Session)
+  local session = scan_field(s, out, rpc.creates, SPECS.Session)
+  out.multiplexed = session and session[6] and not select(2, skip_varint(s, session[6], session[-6]))
   return database
 end
 

@@ -181,6 +181,7 @@ return {
   begin_request = begin_request,
   scan = scan,
   scan_field = scan_field,
+  small_varint = small_varint,
   skip_varint = skip_varint,
   text = text,
   netstring = netstring,
