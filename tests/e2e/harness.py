@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 from google.cloud.spanner_v1 import types
 
-from fakes.seals import seal_name
+from fakes.seals import KEY, KEY_ID, seal_name
 from spangate.adapters.audit_files import AuditPaths, Collector
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
@@ -38,6 +39,7 @@ from spangate.adapters.svid_client import Svid, SvidClient, sign_here
 from spangate.adapters.unix_server import UnixServer
 from spangate.app.up import filter_file
 from spangate.authority.ca import Authority
+from spangate.checkpoint.sealing import SealKey
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.model.identity import SpiffeId
 
@@ -377,6 +379,14 @@ def refused(error: grpc.RpcError) -> Refused:
 # A gateway of one's own, in front of a Spanner that remembers --------------------------------------------------------
 
 
+def session_of(identity: SpiffeId, database: str = DATABASE) -> str:
+    """A session of the identity's own in a site, as if its Spanner had made one."""
+    return seal_name(f"{database}/sessions/s", str(identity).encode(), database)
+
+
+SESSION = session_of(CHECKOUT)
+
+
 class FakeSpanner:
     """Answers every RPC and remembers it. `answers` gives the messages of a streaming or unary answer.
 
@@ -510,13 +520,6 @@ class Site:
         self.stack.callback(envoy.stop)
         return Gateway(self, envoy, f"127.0.0.1:{envoy.wait_until_ready(LISTENER)}")
 
-    def session(self, identity: SpiffeId, database: str = DATABASE) -> str:
-        """A session of the identity's own, as if Spanner had given it: sealed with this installation's key."""
-        [key] = FileSealKeys(self.folder / FILE).load()
-        raw = f"{database}/sessions/s"
-        secret, key_id = bytes.fromhex(key.secret), bytes.fromhex(key.id)
-        return seal_name(raw, str(identity).encode(), database, key_id=key_id, key=secret)
-
     def svid(self, identity: SpiffeId) -> Svid:
         return sign_here(self.authority, self.keys, identity)
 
@@ -551,6 +554,9 @@ def _kill(child: Child) -> None:
 def site(folder: Path) -> Iterator[Site]:
     """The shop's policy, an authority, and a Spanner that remembers."""
     shop_folder(folder)
+    # A key that the tests know, made an hour ago.
+    made = SystemClock().now() - timedelta(hours=1)
+    FileSealKeys(folder / FILE).add(SealKey(KEY_ID.hex(), KEY.hex(), made))
     with ExitStack() as stack:
         sockets = stack.enter_context(runtime_directory())
         spanner = FakeSpanner()

@@ -1,7 +1,7 @@
 """Where sealing keys are kept, and how they are made: a file of this gateway, or a table that several gateways share.
 
-Rules: the file is the own user's alone (0600) and survives restarts; the table lies in a Spanner database that no intent
-names, so that no identity can reach it through a gateway. Keys come from the operating system's randomness.
+Rules: the file is the own user's alone (0600) and survives restarts; the table lies in a Spanner database that no
+intent names, so that no identity can reach it through a gateway. Keys come from the operating system's randomness.
 Not here: when a key is in use (checkpoint/sealing.py).
 """
 

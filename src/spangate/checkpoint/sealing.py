@@ -1,8 +1,8 @@
 """The keys that the gateway seals session names, transaction ids and partition tokens with: when which one is in use.
 
 Rules: a key is known everywhere before it seals anything; it is replaced daily and accepted for as long as what it has
-sealed can live. Keys are random, never derived, and appear in no log, message or `repr`. All gateways that share a store
-accept one another's seals.
+sealed can live. Keys are random, never derived, and appear in no log, message or `repr`. All gateways that share a
+store accept one another's seals.
 Not here: sealing (dataplane/lua/seal.lua), keeping keys and making them (adapters/seal_keys.py), why (decisions/0016).
 """
 
@@ -18,8 +18,8 @@ ROTATION = timedelta(days=1)
 # Spanner keeps no session longer than 28 days (https://cloud.google.com/spanner/docs/sessions); transactions and
 # partition tokens live for hours.
 ACCEPTANCE = timedelta(days=30)
-# A new key is handed out for this long before it seals: several times what other checkpoints (RENEWAL) and workers (half
-# a second) take to learn it.
+# A new key is handed out for this long before it seals: several times what other checkpoints (RENEWAL) and workers
+# (half a second) take to learn it.
 SETTLING = timedelta(minutes=2)
 # How often a checkpoint looks for new keys.
 RENEWAL = timedelta(seconds=30)

@@ -40,7 +40,10 @@ class Statements(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told. `epoch` is the policy version the decision was made under, `owner` the identity's key."""
+    """What the gateway is told.
+
+    `epoch` is the policy version the decision was made under; `owner` the identity's key (SpiffeId.key).
+    """
 
     decision: Decision
     epoch: str

@@ -44,14 +44,19 @@ local function field_at(s, i, e)
   return number, i, last, last + 1
 end
 
--- The first and last position of field `wanted` of the message s[i..e], or nil.
+-- The first and last position of field `wanted` of the message s[i..e], or nil. All of it is read, since one that stood
+-- there twice would be merged.
 local function field_of(s, i, e, wanted)
+  local found_first, found_last
   while i <= e do
     local number, first, last
     number, first, last, i = field_at(s, i, e)
-    if number == wanted and first then return first, last end
+    if number == wanted and first then
+      if found_first then error("an answer has a field twice") end
+      found_first, found_last = first, last
+    end
   end
-  return nil
+  return found_first, found_last
 end
 
 -- The message s[i..e] with each payload of field `wanted` replaced by what `change` makes of it; nil cuts it out.
