@@ -23,6 +23,9 @@ class Limits:
     # "Mutations per commit: 80,000" counts columns of rows; each can cost a mutation, a column name and a row of
     # values. Column names, parameters and statements of other requests are far fewer.
     entries_max: int = 250_000
+    # Different statements of a batch, or different mutations by kind, table and columns. Each is a part of the question
+    # to the checkpoint; a database has at most 5,000 tables.
+    distinct_max: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

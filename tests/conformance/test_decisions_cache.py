@@ -58,6 +58,13 @@ def test_a_decision_is_not_asked_for_twice(worker, checkpoint):
     assert len(checkpoint.asked) == 1
 
 
+def test_a_decision_that_must_not_be_remembered_is_asked_for_each_time(worker, checkpoint):
+    checkpoint.more = {b"x-spangate-remember": b"0"}
+    assert [query(worker, checkpoint).metadata for _ in range(3)] == [{b"allow": b"d%d" % n} for n in (1, 2, 3)]
+    checkpoint.more = {b"x-spangate-remember": b"1"}
+    assert [query(worker, checkpoint).metadata for _ in range(3)] == [{b"allow": b"d4"}] * 3
+
+
 def test_a_denial_is_not_asked_for_twice_and_says_the_same(worker, checkpoint):
     checkpoint.allows = False
     checkpoint.message = "spangate: `checkout` may not read Kunden; 100 % größer\n".encode()

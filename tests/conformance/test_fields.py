@@ -10,11 +10,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fakes.envoy import Worker
-from fakes.spanner_oracle import PREFIX, REQUESTS
+from fakes.spanner_oracle import REQUESTS, path
 from spangate.rpc.shape import METHODS
 
 NUMBER, BYTES = 0, 2
-MANY, CUT, DENY = 8, 16, 32
+MANY, CUT = 8, 16
 
 WIRE_TYPES = {
     FieldDescriptor.TYPE_STRING: BYTES,
@@ -26,9 +26,11 @@ WIRE_TYPES = {
     FieldDescriptor.TYPE_INT64: NUMBER,
 }
 MESSAGES: dict[str, Descriptor] = {
-    **{request.__name__: request.pb().DESCRIPTOR for request in REQUESTS.values()},
+    **{request.DESCRIPTOR.name: request.DESCRIPTOR for request in REQUESTS.values()},
     "ExecuteBatchDmlRequest.Statement": types.ExecuteBatchDmlRequest.Statement.pb().DESCRIPTOR,
+    "BatchWriteRequest.MutationGroup": types.BatchWriteRequest.MutationGroup.pb().DESCRIPTOR,
     "Session": types.Session.pb().DESCRIPTOR,
+    "Session.LabelsEntry": types.Session.pb().DESCRIPTOR.fields_by_name["labels"].message_type,
     "TransactionSelector": types.TransactionSelector.pb().DESCRIPTOR,
     "TransactionOptions": types.TransactionOptions.pb().DESCRIPTOR,
     "TransactionOptions.ReadWrite": types.TransactionOptions.ReadWrite.pb().DESCRIPTOR,
@@ -36,6 +38,8 @@ MESSAGES: dict[str, Descriptor] = {
     "Mutation": types.Mutation.pb().DESCRIPTOR,
     "Mutation.Write": types.Mutation.Write.pb().DESCRIPTOR,
     "Mutation.Delete": types.Mutation.Delete.pb().DESCRIPTOR,
+    "Mutation.Send": types.Mutation.Send.pb().DESCRIPTOR,
+    "Mutation.Ack": types.Mutation.Ack.pb().DESCRIPTOR,
 }
 ANSWERS: dict[str, Descriptor] = {
     "CommitResponse": types.CommitResponse.pb().DESCRIPTOR,
@@ -47,11 +51,6 @@ CUT_OUT = {
     ("BeginTransactionRequest", "routing_hint"),
     ("CommitRequest", "routing_hint"),
     ("RequestOptions", "client_context"),
-}
-DENIED = {
-    ("TransactionOptions", "partitioned_dml"),
-    ("Mutation", "send"),
-    ("Mutation", "ack"),
 }
 
 
@@ -70,8 +69,6 @@ def expected(name: str, descriptor: Descriptor) -> dict[int, int]:
         treatment = WIRE_TYPES[field.type]
         if (name, field.name) in CUT_OUT:
             treatment += CUT
-        elif (name, field.name) in DENIED:
-            treatment += DENY
         elif field.is_repeated:
             treatment += MANY
         found[field.number] = treatment
@@ -98,28 +95,22 @@ def test_only_an_answer_may_hold_fields_that_are_not_known(internals):
     assert [name for name, spec in internals[b"answers"].items() if spec[b"others"]] == [b"CommitResponse"]
 
 
-def test_what_is_denied_has_a_name_for_the_message(internals):
-    for name, descriptor in MESSAGES.items():
-        denied = internals[b"specs"][name.encode()][b"denied"]
-        named = set() if denied is None else set(denied.keys())
-        assert named == {f.number for f in descriptor.fields if (name, f.name) in DENIED}
-
-
 def test_the_filter_knows_the_methods_that_shapes_can_have_and_no_others(internals):
-    assert {path.removeprefix(PREFIX).decode() for path in internals[b"paths"]} == METHODS == set(REQUESTS)
+    assert set(internals[b"paths"]) == {path(method) for method in REQUESTS}
+    assert set(REQUESTS) == METHODS
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
 def test_a_method_is_read_by_the_table_of_its_request(internals, method):
-    rpc = internals[b"paths"][PREFIX + method.encode()]
-    descriptor = REQUESTS[method].pb().DESCRIPTOR
+    rpc = internals[b"paths"][path(method)]
+    descriptor = REQUESTS[method].DESCRIPTOR
     assert table_of({b"spec": rpc[b"spec"]}, "spec") == expected(descriptor.name, descriptor)
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
 def test_request_options_and_created_sessions_stand_where_the_filter_writes_them(internals, method):
-    rpc = internals[b"paths"][PREFIX + method.encode()]
-    by_type = {f.message_type.name: f.number for f in REQUESTS[method].pb().DESCRIPTOR.fields if f.message_type}
+    rpc = internals[b"paths"][path(method)]
+    by_type = {f.message_type.name: f.number for f in REQUESTS[method].DESCRIPTOR.fields if f.message_type}
     assert rpc[b"options"] == by_type.get("RequestOptions")
     assert rpc[b"creates"] == by_type.get("Session")
     # The filter relies on one-byte tags where it cuts request options out.

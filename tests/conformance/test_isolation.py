@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from fakes.checkpoint import TAG, FakeCheckpoint
 from fakes.envoy import IDENTITY, Stream, Tls, Worker
 from fakes.seals import KEY, KEY_ID, KEYS, POLICY, opened, opened_name, seal, seal_name
-from fakes.spanner_oracle import DATABASE, RAW_SESSION, REQUESTS, SESSION, framed, path
+from fakes.spanner_oracle import DATABASE, NAMES, RAW_SESSION, REQUESTS, SESSION, framed, path
+from spangate.rpc.shape import decode_shape
 
 OTHER = b"spiffe://shop.example/ns/analytics/sa/reports"
 ELSEWHERE = "projects/spangate-local/instances/main/databases/other"
@@ -40,14 +41,10 @@ def send(
     worker: Worker, method: str, identity: bytes = IDENTITY, checkpoint: FakeCheckpoint | None = None, **fields: Any
 ) -> Stream:
     """A request whose fields are taken as they are."""
-    kind = REQUESTS[method]
-    if "Create" in method:
-        fields.setdefault("database", DATABASE)
-    else:
-        name = "name" if method in ("GetSession", "DeleteSession") else "session"
-        fields.setdefault(name, seal_name(RAW_SESSION, identity, DATABASE))
+    field, usual = NAMES[method]
+    fields.setdefault(field, seal_name(RAW_SESSION, identity, DATABASE) if usual == SESSION else usual)
     worker.now_ms += 1000
-    body = framed(kind.serialize(kind(**fields)))
+    body = framed(REQUESTS[method](**fields).SerializeToString())
     stream = worker.send(path(method), body, checkpoint or FakeCheckpoint(), tls=Tls(uris=(identity,)))
     assert not stream.failed, stream.log
     return stream
@@ -56,7 +53,7 @@ def send(
 def sent_on(stream: Stream, method: str) -> Any:
     """What Spanner parses."""
     assert stream.admitted, stream.metadata
-    return REQUESTS[method].pb().FromString(stream.body[5:])
+    return REQUESTS[method].FromString(stream.body[5:])
 
 
 def answer(stream: Stream, message: Any, kind: Any) -> Any:
@@ -70,16 +67,16 @@ def answer(stream: Stream, message: Any, kind: Any) -> Any:
 
 # Sessions -------------------------------------------------------------------------------------------------------------
 
-ON_SESSIONS = sorted(set(REQUESTS) - {"CreateSession", "BatchCreateSessions"})
+ON_SESSIONS = sorted(method for method, (_, usual) in NAMES.items() if usual == SESSION)
 
 
 @pytest.mark.parametrize("method", ON_SESSIONS)
 def test_a_session_of_ones_own_reaches_spanner_by_its_raw_name(worker, method):
     stream = send(worker, method)
     request = sent_on(stream, method)
-    assert (request.name if method in ("GetSession", "DeleteSession") else request.session) == RAW_SESSION
-    key = b"name=" if method in ("GetSession", "DeleteSession") else b"session="
-    assert stream.headers[b"x-goog-request-params"] == key + RAW_SESSION.encode()
+    field, _ = NAMES[method]
+    assert getattr(request, field) == RAW_SESSION
+    assert stream.headers[b"x-goog-request-params"] == f"{field}={RAW_SESSION}".encode()
 
 
 FOREIGN_SESSIONS = {
@@ -103,8 +100,7 @@ def test_any_other_session_is_refused_before_anything_is_decided(worker, case):
         pytest.fail("the case is none")
     for method in ON_SESSIONS:
         checkpoint = FakeCheckpoint()
-        field = "name" if method in ("GetSession", "DeleteSession") else "session"
-        stream = send(worker, method, checkpoint=checkpoint, **{field: name})
+        stream = send(worker, method, checkpoint=checkpoint, **{NAMES[method][0]: name})
         assert stream.refusal == FOREIGN_SESSION
         assert b"CreateSession" in stream.metadata[b"detail"]
         assert checkpoint.asked == []
@@ -390,6 +386,55 @@ def test_no_answer_makes_the_filter_fail(worker, method, data, size):
         stream = send(worker, method, **fields)
         stream.spanner_answers(body, [body[i : i + size] for i in range(0, len(body), size)])
         assert not stream.failed, stream.log
+
+
+def test_partitions_leave_sealed(worker):
+    parts = {"partitions": [{"partition_token": b"one"}, {"partition_token": b"two"}], "transaction": {"id": RAW}}
+    for method in ("PartitionQuery", "PartitionRead"):
+        stream = send(worker, method, transaction={"begin": READ_ONLY})
+        found = answer(stream, parts, types.PartitionResponse)
+        assert [opened(one.partition_token, b"t", IDENTITY, D) for one in found.partitions] == [b"one", b"two"]
+        assert is_sealed_as(found.transaction.id, b"r")
+        within = send(worker, method, transaction={"id": seal(RAW, b"r", IDENTITY, D)})
+        assert sent_on(within, method).transaction.id == RAW
+        del parts["partitions"][1:]
+        found = answer(within, {"partitions": parts["partitions"]}, types.PartitionResponse)
+        assert opened(found.partitions[0].partition_token, b"t", IDENTITY, D) == b"one"
+        parts["partitions"].append({"partition_token": b"two"})
+
+
+def test_partitioned_dml_stays_what_it_is(worker):
+    checkpoint = FakeCheckpoint()
+    options = {"partitioned_dml": {}}
+    began = send(worker, "BeginTransaction", checkpoint=checkpoint, options=options)
+    own = answer(began, {"id": RAW}, types.Transaction).id
+    assert is_sealed_as(own, b"p")
+    send(worker, "ExecuteStreamingSql", checkpoint=checkpoint, sql="UPDATE", transaction={"id": own})
+    assert [decode_shape(shape).partitioned for _, shape in checkpoint.asked] == [True, True]
+    send(worker, "ExecuteStreamingSql", checkpoint=checkpoint, sql="UPDATE", transaction={"id": OWN})
+    assert not decode_shape(checkpoint.asked[-1][1]).partitioned
+
+
+LISTED = [
+    {
+        "name": f"{DATABASE}/sessions/mine",
+        "labels": {"spangate-owner": "iabcdefghijklm", "z": "1"},
+        "creator_role": "r",
+    },
+    {"name": f"{DATABASE}/sessions/theirs", "labels": {"spangate-owner": "ibcdefghijklmn"}},
+    {"name": f"{DATABASE}/sessions/nobodys"},
+    {"name": f"{DATABASE}/sessions/labelled", "labels": {"owner": "iabcdefghijklm", "x": "spangate-owner"}},
+    {"name": f"{DATABASE}/sessions/mine2", "labels": {"spangate-owner": "iabcdefghijklm"}},
+]
+
+
+def test_a_listing_shows_only_ones_own_sessions_and_they_can_be_used(worker):
+    stream = send(worker, "ListSessions", filter="labels.env:dev")
+    found = answer(stream, {"sessions": LISTED, "next_page_token": "next"}, types.ListSessionsResponse)
+    assert found.next_page_token == "next"
+    assert [opened_name(one.name, IDENTITY, DATABASE).rpartition("/")[2] for one in found.sessions] == ["mine", "mine2"]
+    assert found.sessions[0].creator_role == "r"
+    assert send(worker, "GetSession", name=found.sessions[0].name).admitted
 
 
 # Tags ---------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ def limits():
     return {name.decode(): value for name, value in Worker().internals[b"limits"].items()}
 
 
-@pytest.mark.parametrize("name", ["request_bytes_max", "commit_bytes_max", "entries_max"])
+@pytest.mark.parametrize("name", ["request_bytes_max", "commit_bytes_max", "entries_max", "distinct_max"])
 def test_the_filter_has_the_limit_of_the_settings(limits, name):
     assert limits[name] == getattr(LIMITS, name)
 

@@ -14,12 +14,14 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes.checkpoint import ROLE, TAG, FakeCheckpoint
+from fakes.checkpoint import OWNER, ROLE, TAG, FakeCheckpoint
 from fakes.envoy import IDENTITY, NOON_MS, Stream, Tls, Worker
 from fakes.spanner_oracle import (
     DATABASE,
+    OWNER_LABEL,
     REQUESTS,
     SESSION,
+    claims_an_owner,
     comparable,
     expected_rewrite,
     expected_shape,
@@ -36,6 +38,7 @@ from spangate.rpc.shape import BadShape, decode_shape
 PERMISSION_DENIED, NOT_FOUND, ABORTED = b"7", b"5", b"10"
 MALFORMED, UNSUPPORTED = "malformed-request", "unsupported-feature"
 MIB = 1024 * 1024
+FORCED = (ROLE.decode(), TAG.decode(), OWNER.decode())
 
 
 def varint(value: int, *, longer_by: int = 0) -> bytes:
@@ -62,6 +65,10 @@ def number(field_number: int, value: int = 1) -> bytes:
 
 
 SESSION_FIELD = field(1, SESSION.encode())
+DATABASE_FIELD = field(1, DATABASE.encode())
+OWNER_KEY = field(1, OWNER_LABEL.encode())
+LABEL = field(2, OWNER_KEY + field(2, b"isomeoneelse"))
+OTHER_LABEL = field(2, field(1, b"team") + field(2, b"shop"))
 SQL = SESSION_FIELD + field(3, b"SELECT 1")
 INSERT = field(1, field(1, b"Orders") + field(2, b"OrderId"))
 
@@ -186,15 +193,40 @@ MESSAGES: dict[str, tuple[str, bytes, str]] = {
     "a delete with values": ("Commit", SESSION_FIELD + field(4, field(5, field(3, b""))), MALFORMED),
     "a key of no kind": ("BeginTransaction", SESSION_FIELD + field(4, b""), MALFORMED),
     "two keys": ("BeginTransaction", SESSION_FIELD + field(4, INSERT) * 2, MALFORMED),
-    "partitioned DML": ("BeginTransaction", SESSION_FIELD + field(2, field(3, b"")), UNSUPPORTED),
-    "partitioned DML, begun": ("ExecuteSql", SQL + field(2, field(3, field(3, b""))), UNSUPPORTED),
-    "hidden, single use": ("ExecuteSql", SQL + field(2, field(1, number(5))), UNSUPPORTED),
-    "hidden, begun": ("ExecuteBatchDml", SESSION_FIELD + field(2, field(3, number(5))), UNSUPPORTED),
-    "hidden, begun apart": ("BeginTransaction", SESSION_FIELD + field(2, number(5, 2**63)), UNSUPPORTED),
-    "hidden, committed": ("Commit", SESSION_FIELD + field(3, number(5, 2**32)) + field(4, INSERT), UNSUPPORTED),
-    "a message sent to a queue": ("Commit", SESSION_FIELD + field(4, field(6, b"")), UNSUPPORTED),
-    "a queue's message acknowledged": ("Commit", SESSION_FIELD + field(4, field(7, b"")), UNSUPPORTED),
-    "a queue's message as key": ("BeginTransaction", SESSION_FIELD + field(4, field(6, b"")), UNSUPPORTED),
+    "two modes, one of them partitioned DML": (
+        "BeginTransaction",
+        SESSION_FIELD + field(2, field(2, b"") + field(3, b"")),
+        MALFORMED,
+    ),
+    "partitioned DML twice": ("BeginTransaction", SESSION_FIELD + field(2, field(3, b"") * 2), MALFORMED),
+    "an unknown mode": ("BeginTransaction", SESSION_FIELD + field(2, field(4, b"")), MALFORMED),
+    "read-write with an unknown field": ("ExecuteSql", SQL + field(2, field(3, field(1, field(3, b"")))), MALFORMED),
+    "a partition token twice": ("ExecuteSql", SQL + field(8, b"a") * 2, MALFORMED),
+    "a message sent twice": ("Commit", SESSION_FIELD + field(4, field(6, b"") * 2), MALFORMED),
+    "a message sent with an unknown field": ("Commit", SESSION_FIELD + field(4, field(6, field(5, b""))), MALFORMED),
+    "an acknowledgement by time": ("Commit", SESSION_FIELD + field(4, field(7, field(3, b""))), MALFORMED),
+    "sent and acknowledged": ("Commit", SESSION_FIELD + field(4, field(6, b"") + field(7, b"")), MALFORMED),
+    "a group's unknown field": ("BatchWrite", SESSION_FIELD + field(4, field(2, b"")), MALFORMED),
+    "a group's mutation of no kind": ("BatchWrite", SESSION_FIELD + field(4, field(1, b"")), MALFORMED),
+    "mutations without a group": ("BatchWrite", SESSION_FIELD + field(2, INSERT), MALFORMED),
+    "the owner's label": ("CreateSession", DATABASE_FIELD + field(2, LABEL), UNSUPPORTED),
+    "the owner's label for many": ("BatchCreateSessions", DATABASE_FIELD + field(2, LABEL), UNSUPPORTED),
+    "the owner's label, empty": ("CreateSession", DATABASE_FIELD + field(2, field(2, OWNER_KEY)), UNSUPPORTED),
+    "the owner's label at last": ("CreateSession", DATABASE_FIELD + field(2, OTHER_LABEL + LABEL), UNSUPPORTED),
+    "a label's key twice": (
+        "CreateSession",
+        DATABASE_FIELD + field(2, field(2, field(1, b"a") + OWNER_KEY)),
+        MALFORMED,
+    ),
+    "a label's unknown field": ("CreateSession", DATABASE_FIELD + field(2, field(2, field(3, b""))), MALFORMED),
+    "a listing of an instance": ("ListSessions", field(1, b"projects/p/instances/i"), MALFORMED),
+    "a listing by session": ("ListSessions", SESSION_FIELD, MALFORMED),
+    "a schema of a session": ("GetDatabaseDdl", SESSION_FIELD, MALFORMED),
+    "a schema change's unknown field": ("UpdateDatabaseDdl", DATABASE_FIELD + field(6, b""), MALFORMED),
+    "an operation of an instance": ("GetOperation", field(1, b"projects/p/instances/i/operations/o"), MALFORMED),
+    "an operation of a backup": ("GetOperation", field(1, b"projects/p/instances/i/backups/b/operations/o"), MALFORMED),
+    "an operation that goes up": ("GetOperation", field(1, f"{DATABASE}/operations/../o".encode()), MALFORMED),
+    "an operation of no name": ("GetOperation", field(1, f"{DATABASE}/operations/".encode()), MALFORMED),
 }
 
 
@@ -221,13 +253,15 @@ def test_the_cases_are_refused_for_what_they_say_not_for_what_they_share(worker)
 @pytest.mark.parametrize(
     "name",
     [
-        "/google.spanner.v1.Spanner/ListSessions",
-        "/google.spanner.v1.Spanner/PartitionQuery",
-        "/google.spanner.v1.Spanner/PartitionRead",
-        "/google.spanner.v1.Spanner/BatchWrite",
         "/google.spanner.v1.Spanner/FetchCacheUpdate",
-        "/google.spanner.admin.database.v1.DatabaseAdmin/UpdateDatabaseDdl",
-        "/google.longrunning.Operations/GetOperation",
+        "/google.spanner.v1.Spanner/GetDatabaseDdl",
+        "/google.spanner.admin.database.v1.DatabaseAdmin/CreateDatabase",
+        "/google.spanner.admin.database.v1.DatabaseAdmin/DropDatabase",
+        "/google.spanner.admin.database.v1.DatabaseAdmin/ExecuteSql",
+        "/google.spanner.admin.instance.v1.InstanceAdmin/ListInstances",
+        "/google.longrunning.Operations/ListOperations",
+        "/google.longrunning.Operations/CancelOperation",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/google.spanner.v1.Spanner/ExecuteSql/",
         "/google.spanner.v1.Spanner/ExecuteSql?alt=json",
         "//google.spanner.v1.Spanner/ExecuteSql",
@@ -244,6 +278,21 @@ def test_an_rpc_that_is_not_known_is_refused(worker, name):
     assert stream.refusal == (PERMISSION_DENIED, b"unsupported-rpc")
     assert not stream.admitted
     assert checkpoint.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("/google.spanner.v1.Spanner/FetchCacheUpdate", "past the gateway"),
+        ("/google.spanner.admin.database.v1.DatabaseAdmin/DropDatabase", "use gcloud"),
+        ("/google.spanner.admin.instance.v1.InstanceAdmin/CreateInstance", "use gcloud"),
+        ("/google.longrunning.Operations/DeleteOperation", "use gcloud"),
+        ("/google.storage.v2.Storage/ReadObject", "/google.storage.v2.Storage/ReadObject is not supported"),
+    ],
+)
+def test_a_refused_call_is_told_what_to_do(worker, name, word):
+    stream = worker.send(name.encode(), framed(b""), FakeCheckpoint())
+    assert word in stream.answered[b"grpc-message"].decode()
 
 
 def test_what_a_client_wrote_is_cleaned_and_shortened_before_it_is_logged(worker):
@@ -344,23 +393,24 @@ def check(worker: Worker, method: str, body: bytes) -> bool:
         shape = decode_shape(encoded)
     except BadShape:
         return False  # the real checkpoint refuses it
-    cls = REQUESTS[method].pb()
+    cls = REQUESTS[method]
     try:
         received = cls.FromString(stream.body[5:])
     except DecodeError:
         return False  # Spanner refuses it
     # What Spanner reads is what was decided on, and holds what was forced.
     assert comparable(expected_shape(method, received)) == comparable(shape)
-    assert received == expected_rewrite(method, received, ROLE.decode(), TAG.decode())
+    assert received == expected_rewrite(method, received, *FORCED)
     assert forbidden(method, received) is None
     assert not has_unknown_fields(received)
     try:
         original = cls.FromString(body[5:])
     except DecodeError:
         return True  # what was wrong with it was cut out
+    assert not claims_an_owner(method, original)
     assert comparable(expected_shape(method, original)) == comparable(shape)
     assert is_owned(method, original)
-    assert received == expected_rewrite(method, original, ROLE.decode(), TAG.decode())
+    assert received == expected_rewrite(method, original, *FORCED)
     return True
 
 

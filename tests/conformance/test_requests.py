@@ -16,8 +16,11 @@ from fakes.envoy import IDENTITY, Stream, Worker
 from fakes.spanner_oracle import (
     CREATES,
     DATABASE,
+    NAMES,
+    OWNER_LABEL,
     RAW_SESSION,
     REQUESTS,
+    SESSION,
     comparable,
     expected_rewrite,
     expected_shape,
@@ -64,6 +67,8 @@ READ = {
     "routing_hint": ROUTING_HINT,
 }
 INSERT = {"insert": {"table": "Orders", "columns": ["OrderId", "Total"], "values": [["1", "2"], ["3", "4"]]}}
+SEND = {"send": {"queue": "Work", "key": ["1"], "deliver_time": {"seconds": 1}, "payload": "do it"}}
+ACK = {"ack": {"queue": "Work", "key": ["1"], "ignore_not_found": True}}
 MUTATIONS = [
     INSERT,
     {"update": {"table": "Orders", "columns": ["OrderId", "Status"], "values": [["1", "paid"]]}},
@@ -118,6 +123,59 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "commit, single use": ("Commit", {"single_use_transaction": READ_WRITE, "mutations": [INSERT]}),
     "commit, no mutation": ("Commit", {"transaction_id": b"tx"}),
+    "sql, hidden from change streams": (
+        "ExecuteSql",
+        {"sql": "S", "transaction": {"begin": {"read_write": {}, "exclude_txn_from_change_streams": True}}},
+    ),
+    "sql, partitioned DML begun": ("ExecuteSql", {"sql": "S", "transaction": {"begin": {"partitioned_dml": {}}}}),
+    "sql, of a partition": ("ExecuteStreamingSql", {"sql": "S", "partition_token": b"token"}),
+    "read, of a partition": ("StreamingRead", {"table": "Orders", "partition_token": b"token"}),
+    "partition a query": (
+        "PartitionQuery",
+        {
+            **{key: SQL[key] for key in ("sql", "params", "param_types")},
+            "transaction": {"begin": READ_ONLY},
+            "partition_options": {"partition_size_bytes": 1, "max_partitions": 2},
+        },
+    ),
+    "partition a read": (
+        "PartitionRead",
+        {
+            **{key: READ[key] for key in ("table", "index", "columns", "key_set")},
+            "transaction": {"id": b"tx"},
+            "partition_options": {"max_partitions": 2},
+        },
+    ),
+    "begin, partitioned DML, hidden": (
+        "BeginTransaction",
+        {"options": {"partitioned_dml": {}, "exclude_txn_from_change_streams": True}},
+    ),
+    "commit, hidden": (
+        "Commit",
+        {"single_use_transaction": {"read_write": {}, "exclude_txn_from_change_streams": True}, "mutations": [INSERT]},
+    ),
+    "commit, queues": ("Commit", {"transaction_id": b"tx", "mutations": [SEND, ACK, INSERT]}),
+    "batch write": (
+        "BatchWrite",
+        {
+            "mutation_groups": [{"mutations": MUTATIONS}, {"mutations": []}, {"mutations": [SEND, INSERT]}],
+            "request_options": FORGED,
+            "exclude_txn_from_change_streams": True,
+        },
+    ),
+    "batch write, nothing": ("BatchWrite", {}),
+    "sessions, listed": ("ListSessions", {"page_size": 5, "page_token": "t", "filter": "labels.a:b"}),
+    "schema": ("GetDatabaseDdl", {}),
+    "schema, changed": (
+        "UpdateDatabaseDdl",
+        {
+            "statements": ["CREATE TABLE T (A INT64) PRIMARY KEY (A)", "DROP TABLE T"],
+            "operation_id": "one",
+            "proto_descriptors": b"p",
+            "throughput_mode": True,
+        },
+    ),
+    "operation": ("GetOperation", {}),
     "rollback": ("Rollback", {"transaction_id": b"tx"}),
     "session": ("CreateSession", {}),
     "session, role and all": (
@@ -129,6 +187,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "session, looked at": ("GetSession", {}),
     "session, ended": ("DeleteSession", {}),
 }
+
+
+TAGGED = {method for method, request in REQUESTS.items() if "request_options" in request.DESCRIPTOR.fields_by_name}
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +207,11 @@ def sent(worker: Worker, method: str, request: Any) -> tuple[Stream, bytes]:
     [(identity, shape)] = checkpoint.asked
     assert identity == IDENTITY
     return stream, shape
+
+
+def rewritten(method: str, request: Any) -> Any:
+    """What Spanner must receive for `request`."""
+    return expected_rewrite(method, request, ROLE.decode(), TAG.decode(), OWNER.decode())
 
 
 def received(stream: Stream, request: Any) -> Any:
@@ -169,7 +235,7 @@ def test_a_request_is_sent_on_as_it_was_but_for_the_changes_meant(worker, case):
     method, fields = CASES[case]
     request = message(method, **fields)
     stream, _ = sent(worker, method, request)
-    assert received(stream, request) == expected_rewrite(method, request, ROLE.decode(), TAG.decode())
+    assert received(stream, request) == rewritten(method, request)
 
 
 def test_every_method_has_a_case():
@@ -178,15 +244,15 @@ def test_every_method_has_a_case():
 
 @pytest.mark.parametrize("method", sorted(CREATES))
 def test_the_role_is_forced_whatever_the_client_asked(worker, method):
-    template = {"creator_role": "admin", "labels": {"a": "b", "spangate-owner": "isomebodyelse"}}
+    template = {"creator_role": "admin", "labels": {"a": "b"}}
     request = message(method, **{CREATES[method]: template})
     stream, _ = sent(worker, method, request)
     session = getattr(received(stream, request), CREATES[method])
     assert session.creator_role == ROLE.decode()
-    assert dict(session.labels) == {"a": "b", "spangate-owner": f"i{OWNER.decode()}"}
+    assert dict(session.labels) == {"a": "b", OWNER_LABEL: "i" + OWNER.decode()}
 
 
-@pytest.mark.parametrize("method", ["ExecuteSql", "ExecuteBatchDml", "Read", "BeginTransaction", "Commit"])
+@pytest.mark.parametrize("method", sorted(TAGGED))
 def test_the_tag_is_forced_and_the_secure_context_is_gone(worker, method):
     request = message(method, request_options=FORGED, **({"statements": [DML]} if method == "ExecuteBatchDml" else {}))
     stream, _ = sent(worker, method, request)
@@ -208,15 +274,16 @@ def test_what_is_cut_may_stand_in_any_order(worker, hint_first):
     body = framed(b"".join(part.SerializeToString() for part in parts))
     stream = worker.send(path("ExecuteSql"), body, FakeCheckpoint())
     assert stream.admitted, (stream.metadata, stream.log)
-    assert received(stream, whole) == expected_rewrite("ExecuteSql", whole, ROLE.decode(), TAG.decode())
+    assert received(stream, whole) == rewritten("ExecuteSql", whole)
 
 
 def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_with_nothing_but_its_raw_session(worker):
-    for method in ("Rollback", "GetSession", "DeleteSession"):
+    for method in sorted(set(REQUESTS) - set(CREATES) - TAGGED):
         request = message(method)
         stream, _ = sent(worker, method, request)
         name = RAW_SESSION.encode()
-        assert stream.body == framed(request.SerializeToString() + bytes([10, len(name)]) + name)
+        more = bytes([10, len(name)]) + name if NAMES[method][1] == SESSION else b""
+        assert stream.body == framed(request.SerializeToString() + more)
 
 
 def test_the_same_statement_twice_in_a_batch_is_one_statement(worker):
@@ -264,6 +331,71 @@ def test_the_resource_prefix_is_that_of_the_body(worker, claimed):
     assert stream.headers[b"google-cloud-resource-prefix"] == DATABASE.encode()
 
 
+@pytest.mark.parametrize("own", [DATABASE, "projects/other/instances/i/databases/d"])
+def test_of_several_resource_prefixes_one_is_left(worker, own):
+    worker.now_ms += 1000
+    name = b"google-cloud-resource-prefix"
+    body = framed(message("ExecuteSql", sql="S").SerializeToString())
+    more = [(name, own.encode()), (name, b"projects/other/instances/i/databases/e")]
+    stream = worker.send(path("ExecuteSql"), body, FakeCheckpoint(), more_headers=more)
+    assert stream.headers[name] == DATABASE.encode()
+
+
+def test_no_resource_prefix_is_added(worker):
+    stream, _ = sent(worker, "ExecuteSql", message("ExecuteSql", sql="S"))
+    assert b"google-cloud-resource-prefix" not in stream.headers
+
+
+# Tags and the secure context ------------------------------------------------------------------------------------------
+
+
+def options_sent(worker: Worker, method: str, more: dict[bytes, bytes], **fields: Any) -> Any:
+    worker.now_ms += 1000
+    request = message(method, **fields)
+    checkpoint = FakeCheckpoint(epoch=b"e%d" % worker.now_ms, more=more)
+    for _ in range(2):  # asked, and remembered
+        stream = worker.send(path(method), framed(request.SerializeToString()), checkpoint)
+        assert stream.admitted, (stream.metadata, stream.log)
+    assert len(checkpoint.asked) == 1
+    return received(stream, request).request_options
+
+
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [
+        ("", TAG.decode()),
+        ("pay", TAG.decode() + ":pay"),
+        ("x" * 20, TAG.decode() + ":" + "x" * 20),
+        ("x" * 2000, TAG.decode() + ":" + "x" * 20),
+        ("sg:someone:else", TAG.decode() + ":sg:someone:else"),
+        ("a\tb\x7fc", TAG.decode() + ":a_b_c"),
+        ("ä" * 30, TAG.decode() + ":" + "_" * 20),
+    ],
+)
+@pytest.mark.parametrize("forged", [{}, {"client_context": {"secure_context": {"user": "admin"}}}])
+def test_the_applications_own_tag_is_kept_where_the_policy_says_so(worker, own, kept, forged):
+    options = {"transaction_tag": own, "request_tag": "mine", **forged}
+    found = options_sent(worker, "ExecuteSql", {b"x-spangate-keep-tags": b"1"}, sql="S", request_options=options)
+    assert (found.transaction_tag, found.request_tag) == (kept, "mine")
+    assert len(found.transaction_tag) <= 50
+    assert not found.HasField("client_context")
+    for more in ({}, {b"x-spangate-keep-tags": b"0"}, {b"x-spangate-keep-tags": b""}):
+        found = options_sent(worker, "ExecuteSql", more, sql="S", request_options=options)
+        assert found.transaction_tag == TAG.decode()
+
+
+@pytest.mark.parametrize("method", sorted(TAGGED))
+@pytest.mark.parametrize("options", [None, {}, FORGED])
+def test_the_secure_context_is_the_identity_and_nothing_that_a_client_says(worker, method, options):
+    fields = {} if options is None else {"request_options": options}
+    if method == "ExecuteBatchDml":
+        fields["statements"] = [DML]
+    found = options_sent(worker, method, {b"x-spangate-context": IDENTITY}, **fields)
+    context = dict(found.client_context.secure_context.items())
+    assert {key: value.string_value for key, value in context.items()} == {"spangate_identity": IDENTITY.decode()}
+    assert found.transaction_tag == TAG.decode()
+
+
 @pytest.mark.parametrize("content_type", [b"application/grpc", b"application/grpc+proto"])
 def test_the_content_types_of_grpc_with_protobuf_are_taken(worker, content_type):
     body = framed(message("GetSession").SerializeToString())
@@ -285,7 +417,7 @@ def test_lengths_are_right_on_both_sides_of_a_varints_steps(worker, size):
     options = {"request_tag": "t" * size, "client_context": {"secure_context": {"u": "x" * size}}}
     request = message("ExecuteSql", sql="s" * size, request_options=options)
     stream, _ = sent(worker, "ExecuteSql", request)
-    assert received(stream, request) == expected_rewrite("ExecuteSql", request, ROLE.decode(), TAG.decode())
+    assert received(stream, request) == rewritten("ExecuteSql", request)
 
 
 @given(st.sampled_from(sorted(REQUESTS)), st.integers(0, 2**64 - 1))
@@ -294,7 +426,7 @@ def test_any_valid_request_is_read_and_sent_on_as_google_protobuf_reads_it(worke
     request = random_request(method, Random(seed))
     stream, shape = sent(worker, method, request)
     assert comparable(decode_shape(shape)) == comparable(expected_shape(method, request))
-    assert received(stream, request) == expected_rewrite(method, request, ROLE.decode(), TAG.decode())
+    assert received(stream, request) == rewritten(method, request)
 
 
 @given(st.text(), st.lists(st.text(), max_size=5), st.sampled_from(["insert", "update", "replace"]))

@@ -395,6 +395,8 @@ class FakeSpanner:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes]] = []
+        # The headers of each call, as often as they came.
+        self.metadata: list[list[tuple[str, str | bytes]]] = []
         self.answers: Callable[[str, bytes], Iterator[bytes]] = lambda _rpc, _body: iter([b""])
         # How a call ends, where it is not well.
         self.ends: Callable[[grpc.ServicerContext], None] = lambda _context: None
@@ -456,6 +458,7 @@ class _Anything(grpc.GenericRpcHandler):
         rpc = details.method.removeprefix(SERVICE)
 
         def answer(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            self._spanner.metadata.append([(key, value) for key, value in context.invocation_metadata()])
             self._spanner.calls.append((rpc, body))
             self._spanner.ends(context)
             return self._spanner.answers(rpc, body)

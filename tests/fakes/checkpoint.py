@@ -8,8 +8,8 @@ from fakes.envoy import Call, Reply
 from fakes.seals import KEYS
 
 ROLE = b"sg_checkout"
-TAG = b"sg:abcdefghijklm:0123456789ab"
 OWNER = b"abcdefghijklm"
+TAG = b"sg:abcdefghijklm:0123456789ab"
 AWAY = Reply({b":status": b"503"}, b"upstream connect error or disconnect/reset before headers")
 
 
@@ -21,9 +21,11 @@ class FakeCheckpoint:
     allows: bool = True
     role: bytes = ROLE
     tag: bytes = TAG
+    owner: bytes = OWNER
+    # Further headers of an allow.
+    more: dict[bytes, bytes] = field(default_factory=dict)
     message: bytes = b"spangate: denied"
     keys: bytes = KEYS
-    owner: bytes = OWNER
     replies: dict[bytes, Reply] = field(default_factory=dict)
     asked: list[tuple[bytes, bytes]] = field(default_factory=list)
     epochs_asked: int = 0
@@ -42,8 +44,13 @@ class FakeCheckpoint:
         """The answer to /decide as long as nothing overrides it."""
         common = {b":status": b"200", b"x-spangate-id": b"d%d" % len(self.asked), b"x-spangate-epoch": self.epoch}
         if self.allows:
-            granted = {b"x-spangate-role": self.role, b"x-spangate-tag": self.tag, b"x-spangate-owner": self.owner}
-            return Reply({**common, b"x-spangate-decision": b"allow", **granted})
+            allow = {
+                b"x-spangate-decision": b"allow",
+                b"x-spangate-role": self.role,
+                b"x-spangate-tag": self.tag,
+                b"x-spangate-owner": self.owner,
+            }
+            return Reply({**common, **allow, **self.more})
         return Reply({**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message)
 
     def goes_away(self) -> None:

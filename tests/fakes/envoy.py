@@ -43,8 +43,12 @@ end
 local function header_map(stream, list)
   local methods = {}
   function methods.get(name)
-    for i = 1, #list do if list[i][1] == name:lower() then return list[i][2] end end
-    return nil
+    -- Several of one name are joined.
+    local found
+    for i = 1, #list do
+      if list[i][1] == name:lower() then found = (found and found .. "," or "") .. list[i][2] end
+    end
+    return found
   end
   function methods.add(name, value) list[#list + 1] = { name:lower(), value } end
   function methods.remove(name)
@@ -226,6 +230,7 @@ class Worker:
         body: bytes | None,
         *,
         headers: Mapping[bytes, bytes] | None = None,
+        more_headers: Sequence[tuple[bytes, bytes]] = (),
         tls: Tls | None = Tls(),
         set_bytes_fails: bool = False,
     ) -> Stream:
@@ -238,7 +243,9 @@ class Worker:
             b"te": b"trailers",
             **(headers or {}),
         }
-        request = table({b"headers": table([table([k, v]) for k, v in sent.items()]), b"arrived": body is None})
+        request = table(
+            {b"headers": table([table([k, v]) for k, v in (*sent.items(), *more_headers)]), b"arrived": body is None}
+        )
         if body is not None:
             request[b"body"] = body
         stream = table(
@@ -328,7 +335,10 @@ class Stream:
     @property
     def headers(self) -> dict[bytes, bytes]:
         """The request's headers as they are sent on."""
-        return {entry[1]: entry[2] for entry in self._table[b"request"][b"headers"].values()}
+        found: dict[bytes, bytes] = {}
+        for entry in self._table[b"request"][b"headers"].values():
+            found[entry[1]] = b",".join([found[entry[1]], entry[2]]) if entry[1] in found else entry[2]
+        return found
 
     @property
     def metadata(self) -> dict[bytes, bytes]:

@@ -6,9 +6,12 @@ Shares no code with them but the values that they return. Slow, one rule after t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from google.cloud.spanner_admin_database_v1 import types as admin
 from google.cloud.spanner_v1 import types
+from google.longrunning.operations_pb2 import GetOperationRequest
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -18,45 +21,59 @@ from spangate.model.database import DatabasePath
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape, Statement
 
-PREFIX = b"/google.spanner.v1.Spanner/"
+SPANNER = b"/google.spanner.v1.Spanner/"
+ADMIN = b"/google.spanner.admin.database.v1.DatabaseAdmin/"
+OPERATIONS = b"/google.longrunning.Operations/"
 DATABASE = "projects/spangate-local/instances/main/databases/shop"
 RAW_SESSION = f"{DATABASE}/sessions/AHhS_9-x~1"
 # As the gateway has given it to the identity of the tests.
 SESSION = seal_name(RAW_SESSION, IDENTITY, DATABASE)
+OPERATION = f"{DATABASE}/operations/_auto_op_0123"
 DATABASE_PATH = DatabasePath("spangate-local", "main", "shop")
 
-REQUESTS: dict[str, Any] = {
+_PLUS: dict[str, Any] = {
     "ExecuteSql": types.ExecuteSqlRequest,
     "ExecuteStreamingSql": types.ExecuteSqlRequest,
     "ExecuteBatchDml": types.ExecuteBatchDmlRequest,
     "Read": types.ReadRequest,
     "StreamingRead": types.ReadRequest,
+    "PartitionQuery": types.PartitionQueryRequest,
+    "PartitionRead": types.PartitionReadRequest,
     "BeginTransaction": types.BeginTransactionRequest,
     "Commit": types.CommitRequest,
+    "BatchWrite": types.BatchWriteRequest,
     "Rollback": types.RollbackRequest,
     "CreateSession": types.CreateSessionRequest,
     "BatchCreateSessions": types.BatchCreateSessionsRequest,
     "GetSession": types.GetSessionRequest,
+    "ListSessions": types.ListSessionsRequest,
     "DeleteSession": types.DeleteSessionRequest,
+    "GetDatabaseDdl": admin.GetDatabaseDdlRequest,
+    "UpdateDatabaseDdl": admin.UpdateDatabaseDdlRequest,
 }
-NAMED = ("GetSession", "DeleteSession")
+# The google.protobuf class of each call's request.
+REQUESTS: dict[str, Any] = {
+    **{method: request.pb() for method, request in _PLUS.items()},
+    "GetOperation": GetOperationRequest,
+}
 CREATES = {"CreateSession": "session", "BatchCreateSessions": "session_template"}
-KINDS = ("insert", "update", "insert_or_update", "replace", "delete")
-
-
-def message_class(proto_plus: Any) -> Any:
-    """The google.protobuf class behind a proto-plus class."""
-    return proto_plus.pb()
+# Field 1 of a request, and the name that `message` gives it.
+NAMES: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(REQUESTS, ("session", SESSION)),
+    **dict.fromkeys(("GetSession", "DeleteSession"), ("name", SESSION)),
+    **dict.fromkeys((*CREATES, "ListSessions", "GetDatabaseDdl", "UpdateDatabaseDdl"), ("database", DATABASE)),
+    "GetOperation": ("name", OPERATION),
+}
+WITHOUT_COLUMNS = ("delete", "send", "ack")
+OWNER_LABEL = "spangate-owner"
 
 
 def message(method: str, **fields: Any) -> Message:
     """A request in google.protobuf; the session or database is filled in, ids and tokens are sealed."""
-    if method in CREATES:
-        fields.setdefault("database", DATABASE)
-    else:
-        fields.setdefault("name" if method in NAMED else "session", SESSION)
-    request = REQUESTS[method]
-    found: Message = request.pb(request(**fields))
+    field, name = NAMES[method]
+    fields.setdefault(field, name)
+    request = _PLUS.get(method)
+    found: Message = request.pb(request(**fields)) if request else REQUESTS[method](**fields)
     database = DATABASE.encode()
     change_ids(found, lambda raw, kinds: seal(raw, b"t" if kinds == b"t" else b"w", IDENTITY, database))
     return found
@@ -68,33 +85,52 @@ def framed(data: bytes) -> bytes:
 
 
 def path(method: str) -> bytes:
-    return PREFIX + method.encode()
+    if method in ("GetDatabaseDdl", "UpdateDatabaseDdl"):
+        return ADMIN + method.encode()
+    return (OPERATIONS if method == "GetOperation" else SPANNER) + method.encode()
 
 
 def expected_shape(method: str, request: Any) -> Shape:
     """Raises ValueError for a parameter's type that has no meaning."""
-    name = request.database if method in CREATES else _session(method, request).partition("/sessions/")[0]
-    database = DatabasePath.parse(name)
-    if method in ("ExecuteSql", "ExecuteStreamingSql"):
-        return Shape(method, database, statements=(_statement(request),))
+    name: str = getattr(request, NAMES[method][0])
+    database = DatabasePath.parse(name.partition("/sessions/")[0].partition("/operations/")[0])
+    options = list(_transaction_options(request))
+    bare = Shape(
+        method,
+        database,
+        hides_writes=any(o.exclude_txn_from_change_streams for o in options)
+        or (method == "BatchWrite" and request.exclude_txn_from_change_streams),
+        partitioned=any(o.HasField("partitioned_dml") for o in options),
+    )
+    if method in ("ExecuteSql", "ExecuteStreamingSql", "PartitionQuery"):
+        return replace(bare, statements=(_statement(request),))
     if method == "ExecuteBatchDml":
-        return Shape(method, database, statements=_distinct(map(_statement, request.statements)))
-    if method in ("Read", "StreamingRead"):
-        return Shape(method, database, read=ReadShape(request.table, request.index, tuple(request.columns)))
-    if method == "Commit":
-        return Shape(method, database, mutations=_sorted(request.mutations))
-    if method == "BeginTransaction" and request.HasField("mutation_key"):
-        return Shape(method, database, mutations=_sorted([request.mutation_key]))
-    return Shape(method, database)
+        return replace(bare, statements=_distinct(map(_statement, request.statements)))
+    if method in ("Read", "StreamingRead", "PartitionRead"):
+        return replace(bare, read=ReadShape(request.table, request.index, tuple(request.columns)))
+    if method == "UpdateDatabaseDdl":
+        return replace(bare, ddl=tuple(request.statements))
+    return replace(bare, mutations=_sorted(mutations_of(request)))
+
+
+def mutations_of(request: Any) -> list[Any]:
+    """All mutations in a request, wherever they stand."""
+    names = {field.name for field in request.DESCRIPTOR.fields}
+    found = list(request.mutations) if "mutations" in names else []
+    if "mutation_groups" in names:
+        found += [mutation for group in request.mutation_groups for mutation in group.mutations]
+    if "mutation_key" in names and request.HasField("mutation_key"):
+        found.append(request.mutation_key)
+    return found
 
 
 def comparable(shape: Shape) -> Shape:
     """The shape without what means nothing: the same statement or mutation twice, the order of mutations."""
     ordered = tuple(sorted(set(shape.mutations), key=lambda m: (m.kind, m.table, m.columns)))
-    return Shape(shape.method, shape.database, _distinct(shape.statements), shape.read, ordered)
+    return replace(shape, statements=_distinct(shape.statements), mutations=ordered)
 
 
-def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str = "abcdefghijklm") -> Any:
+def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str) -> Any:
     """What Spanner must receive for `request`: also with the seals taken off."""
     found = type(request)()
     found.CopyFrom(request)
@@ -102,10 +138,12 @@ def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str 
     if method in CREATES:
         session = getattr(found, CREATES[method])
         session.creator_role = role
+        # Spanner takes no labels on multiplexed sessions.
         if not session.multiplexed:
-            session.labels["spangate-owner"] = "i" + owner
-    elif is_sealed_name(_session(method, request)):
-        setattr(found, "name" if method in NAMED else "session", _session(method, request)[:-42])
+            session.labels[OWNER_LABEL] = f"i{owner}"
+    field, usual = NAMES[method]
+    if usual == SESSION and is_sealed_name(getattr(request, field)):
+        setattr(found, field, getattr(request, field)[:-42])
     change_ids(found, lambda value, _: value[:-27] if is_sealed(value) else value)
     if "routing_hint" in names:
         found.ClearField("routing_hint")
@@ -117,9 +155,9 @@ def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str 
 
 def is_owned(method: str, request: Any) -> bool:
     """Whether session, transaction and partition token of `request` are the identity's of the tests."""
-    if method in CREATES:
+    name = getattr(request, NAMES[method][0])
+    if NAMES[method][1] != SESSION:
         return True
-    name = _session(method, request)
     database = name.partition("/sessions/")[0]
     copy = type(request)()
     copy.CopyFrom(request)
@@ -133,27 +171,25 @@ def is_owned(method: str, request: Any) -> bool:
 
 def forbidden(method: str, request: Any) -> str | None:
     """What the request asks for that is never allowed; None if nothing."""
-    names = {field.name for field in request.DESCRIPTOR.fields}
-    for options in _transaction_options(request):
-        if options.HasField("partitioned_dml"):
-            return "partitioned_dml"
-        if options.exclude_txn_from_change_streams:
-            return "exclude_txn_from_change_streams"
-    mutations = list(request.mutations) if "mutations" in names else []
-    if "mutation_key" in names and request.HasField("mutation_key"):
-        mutations.append(request.mutation_key)
-    for mutation in mutations:
-        if mutation.WhichOneof("operation") not in KINDS:
-            return "mutation"
-    if "/sessions/" not in _session(method, request) and method not in CREATES:
-        return "session"
+    field, usual = NAMES[method]
+    if getattr(request, field).count("/") != usual.count("/"):
+        return field
+    if any(mutation.WhichOneof("operation") is None for mutation in mutations_of(request)):
+        return "mutation"
     return None
 
 
+def claims_an_owner(method: str, request: Any) -> bool:
+    """Whether the sessions that a request creates bear Spangate's own label."""
+    return method in CREATES and OWNER_LABEL in getattr(request, CREATES[method]).labels
+
+
 def has_unknown_fields(request: Any) -> bool:
-    """Whether the request or a mutation in it holds a field that the published API does not have."""
-    mutations = [getattr(m, m.WhichOneof("operation")) for m in getattr(request, "mutations", ())]
-    return any(len(UnknownFieldSet(part)) for part in (request, *mutations))
+    """Whether the request, or a part of it that is read, holds a field that the published API does not have."""
+    mutations = [getattr(m, m.WhichOneof("operation")) for m in mutations_of(request)]
+    options = list(_transaction_options(request))
+    modes = [o.read_write for o in options]
+    return any(len(UnknownFieldSet(part)) for part in (request, *mutations, *options, *modes))
 
 
 def sql_type(type_: Any) -> SqlType:
@@ -166,13 +202,6 @@ def sql_type(type_: Any) -> SqlType:
     if code == "STRUCT":
         return SqlType(code, fields=tuple((f.name, sql_type(f.type_)) for f in type_.struct_type.fields))
     return SqlType(code)
-
-
-def _session(method: str, request: Any) -> str:
-    if method in CREATES:
-        return ""
-    found: str = request.name if method in NAMED else request.session
-    return found
 
 
 def _statement(statement: Any) -> Statement:
@@ -192,8 +221,9 @@ def _sorted(mutations: Any) -> tuple[MutationShape, ...]:
     for mutation in mutations:
         kind = mutation.WhichOneof("operation")
         operation = getattr(mutation, kind)
-        columns = () if kind == "delete" else tuple(operation.columns)
-        found.add(MutationShape(MutationKind(kind), operation.table, columns))
+        name = operation.queue if kind in ("send", "ack") else operation.table
+        columns = () if kind in WITHOUT_COLUMNS else tuple(operation.columns)
+        found.add(MutationShape(MutationKind(kind), name, columns))
     return tuple(sorted(found, key=lambda m: (m.kind, m.table, m.columns)))
 
 

@@ -10,10 +10,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from fakes.envoy import IDENTITY
 from fakes.seals import POLICY, change_ids, seal
-from fakes.spanner_oracle import CREATES, DATABASE, REQUESTS, SESSION
+from fakes.spanner_oracle import DATABASE, NAMES, REQUESTS, mutations_of
 
-# Features whose presence refuses a request.
-_REFUSED = {"partitioned_dml", "exclude_txn_from_change_streams", "send", "ack"}
 _DEPTH_MAX = 7
 _TEXTS = ("", "a", "Orders", "OrderId", "SELECT 1", "12:x,", ",", "\0", "\n", "ä€😀", "x" * 200)
 _SCALAR_CODES = (1, 2, 3, 4, 5, 6, 7, 10, 11, 13, 14, 15, 16, 17)
@@ -23,18 +21,12 @@ _OF_64_BITS = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64}
 
 def random_request(method: str, random: Random) -> Any:
     """A google.protobuf message for `method`."""
-    request = REQUESTS[method].pb()()
+    request = REQUESTS[method]()
     _fill(request, random, 0)
-    if method in CREATES:
-        request.database = DATABASE
-    elif method in ("GetSession", "DeleteSession"):
-        request.name = SESSION
-    else:
-        request.session = SESSION
-    for mutation in getattr(request, "mutations", ()):
+    field, name = NAMES[method]
+    setattr(request, field, name)
+    for mutation in mutations_of(request):
         _settle(mutation, random)
-    if method == "BeginTransaction" and request.HasField("mutation_key"):
-        _settle(request.mutation_key, random)
     change_ids(request, lambda value, kinds: _sealed(value, kinds, random))
     if method == "ExecuteBatchDml" and not request.statements:
         request.statements.add(sql="UPDATE Orders SET Status = 'x' WHERE TRUE")
@@ -80,7 +72,7 @@ def _fill(message: Any, random: Random, depth: int) -> None:
     chosen = {oneof.name: random.choice(list(oneof.fields)).name for oneof in descriptor.oneofs}
     for field in descriptor.fields:
         oneof = field.containing_oneof
-        if field.name in _REFUSED or (oneof is not None and chosen[oneof.name] != field.name):
+        if oneof is not None and chosen[oneof.name] != field.name:
             continue
         if random.random() < 0.5:
             _set(message, field, random, depth)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from spangate.errors import TryAgain
 from spangate.model.access import Access, Operation
 from spangate.model.decision import Decision, Reason
 from spangate.model.identity import SpiffeId
+from spangate.model.policy import Policy
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import netstring
@@ -47,8 +49,8 @@ class FakeStatements:
         return self.known[sql]
 
 
-def shape(method: str, *parts: str, database: str = DATABASE) -> bytes:
-    return b"".join(netstring(part.encode()) for part in (method, database, *parts))
+def shape(method: str, *parts: str, database: str = DATABASE, flags: str = "") -> bytes:
+    return b"".join(netstring(part.encode()) for part in (method, database, flags, *parts))
 
 
 def sql(text: str, method: str = "ExecuteSql") -> bytes:
@@ -83,10 +85,19 @@ def test_a_granted_statement_is_allowed() -> None:
         (CHECKOUT, shape("CreateSession", database="projects/p/instances/i/databases/d"), Reason.UNKNOWN_DATABASE),
         (CHECKOUT, b"7:Unknown,", Reason.MALFORMED_REQUEST),
         (CHECKOUT, shape("PartitionQuery"), Reason.MALFORMED_REQUEST),
+        (CHECKOUT, shape("PartitionQuery", "SELECT Name FROM Customers", ""), Reason.GRANTED),
         (CHECKOUT, b"", Reason.MALFORMED_REQUEST),
         ("not a SPIFFE ID", shape("CreateSession"), Reason.UNTRUSTED_CERTIFICATE),
         ("spiffe://shop.example/ns/../sa/checkout", shape("CreateSession"), Reason.UNTRUSTED_CERTIFICATE),
         (CHECKOUT, shape("CreateSession"), Reason.GRANTED),
+        (CHECKOUT, shape("ListSessions"), Reason.GRANTED),
+        (CHECKOUT, shape("BeginTransaction", flags="p"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("BeginTransaction", flags="h"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("GetDatabaseDdl"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("UpdateDatabaseDdl", "DROP TABLE Orders"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("UpdateDatabaseDdl", "GRANT ROLE a TO ROLE b"), Reason.UNSUPPORTED_FEATURE),
+        (CHECKOUT, shape("UpdateDatabaseDdl", "DROP TABLE Orders", "DROP ROLE a"), Reason.UNSUPPORTED_FEATURE),
+        (CHECKOUT, shape("GetOperation"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("Commit"), Reason.GRANTED),
         (CHECKOUT, shape("Read", "Customers", "", "Name"), Reason.GRANTED),
         (CHECKOUT, shape("Commit", mutation("update", "Orders", "OrderId", "Status")), Reason.GRANTED),
@@ -121,7 +132,7 @@ Ask = Callable[..., tuple[int, dict[str, str], str]]
 
 
 @contextmanager
-def door(record: Callable[[Decision], None]) -> Iterator[Ask]:
+def door(record: Callable[[Decision], None], own: Policy = POLICY) -> Iterator[Ask]:
     """The door on a real socket; ask it with a method, a target, a body and an identity."""
     with tempfile.TemporaryDirectory(prefix="sg-") as directory:
         path = Path(directory) / "checkpoint.sock"
@@ -132,7 +143,7 @@ def door(record: Callable[[Decision], None]) -> Iterator[Ask]:
             status, answer, content = exchange_headers(path, method, target, body, headers)
             return status, answer, content.decode()
 
-        with UnixServer(checkpoint_app(Checkpoint(POLICY, FakeStatements(), record), lambda: KEYS), path):
+        with UnixServer(checkpoint_app(Checkpoint(own, FakeStatements(), record), lambda: KEYS), path):
             yield ask
 
 
@@ -155,11 +166,19 @@ def test_the_door_answers_in_headers() -> None:
     assert allowed["x-spangate-epoch"] == epoch["x-spangate-epoch"] == POLICY.version
     assert denied["x-spangate-decision"] == "deny"
     assert denied["x-spangate-reason"] == "unknown-identity"
-    assert "x-spangate-role" not in denied
-    assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
-    assert "x-spangate-owner" not in denied
     assert epoch["x-spangate-seal"] == KEYS
+    assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
+    assert not {"x-spangate-role", "x-spangate-owner", "x-spangate-tag"} & set(denied)
+    assert not {"x-spangate-keep-tags", "x-spangate-context"} & set(allowed)
     assert denied["x-spangate-id"] in message
+
+
+def test_the_door_says_whether_tags_are_kept_and_who_is_in_the_secure_context() -> None:
+    database = replace(POLICY.databases["shop"], keep_tags=True, secure_context=True)
+    own = replace(POLICY, databases={**POLICY.databases, "shop": database})
+    with door(lambda _: None, own) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+    assert (allowed["x-spangate-keep-tags"], allowed["x-spangate-context"]) == ("1", CHECKOUT)
 
 
 def test_the_door_gives_no_decision_where_it_has_none() -> None:

@@ -95,3 +95,12 @@ def test_no_configuration_holds_a_key_or_certificate() -> None:
 
 def test_the_clients_credentials_are_removed() -> None:
     assert "authorization" in json.dumps(CONFIGURATIONS["gateway"]["static_resources"])
+
+
+def test_what_a_client_says_to_envoy_is_removed_before_envoy_reads_it() -> None:
+    listener = CONFIGURATIONS["gateway"]["static_resources"]["listeners"][0]  # type: ignore[index]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (early,) = manager["early_header_mutation_extensions"]
+    assert early["typed_config"]["mutations"] == [{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}]
+    for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+        assert route["route"]["host_rewrite_literal"] == "127.0.0.1"

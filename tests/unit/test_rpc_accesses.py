@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from spangate.model.access import Access, Operation
-from spangate.model.schema import Column, Index, Schema, Table
-from spangate.rpc.accesses import UnknownName, accesses_of_mutations, accesses_of_read
-from spangate.rpc.shape import MutationKind, MutationShape, ReadShape
+from spangate.model.database import DatabasePath
+from spangate.model.schema import Column, Index, ObjectKind, Schema, SchemaObject, Table
+from spangate.rpc.accesses import UnknownName, accesses_of, accesses_of_mutations, accesses_of_read
+from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape, Statement
 
 READ, INSERT, UPDATE, DELETE = Operation.READ, Operation.INSERT, Operation.UPDATE, Operation.DELETE
 
@@ -28,7 +29,14 @@ SCHEMA = Schema(
         Index("CustomersByName", "Customers", ("Name",)),
         Index("sales.BySum", "sales.Orders", ("Sum",)),
     ),
+    objects=(
+        SchemaObject(ObjectKind.QUEUE, "Work", "CREATE QUEUE Work"),
+        SchemaObject(ObjectKind.VIEW, "Names", "CREATE VIEW Names"),
+    ),
 )
+PATH = DatabasePath("p", "i", "d")
+STATEMENT = Statement("UPDATE", {})
+TABLE_KINDS = [kind for kind in MutationKind if kind not in (MutationKind.SEND, MutationKind.ACK)]
 
 
 def read(table: str, *columns: str, index: str = "") -> tuple[Access, ...]:
@@ -129,7 +137,61 @@ def test_no_mutation_touches_nothing():
     assert accesses_of_mutations([], SCHEMA) == ()
 
 
-@pytest.mark.parametrize("kind", list(MutationKind))
+def test_a_message_is_sent_to_its_queue_and_acknowledged_there():
+    assert written("send", "work") == (Access(Operation.SEND, "Work"),)
+    assert written("ack", "WORK") == (Access(Operation.ACK, "Work"),)
+
+
+@pytest.mark.parametrize("kind", ["send", "ack"])
+@pytest.mark.parametrize("name", ["Orders", "Names", "Nope", ""])
+def test_what_is_no_queue_is_unknown(kind, name):
+    with pytest.raises(UnknownName, match=f"the schema has no queue `{name}`$"):
+        written(kind, name)
+
+
+def test_a_mistyped_queue_is_named_with_the_nearest():
+    with pytest.raises(UnknownName, match="no queue `Wrok`; did you mean `Work`"):
+        written("send", "Wrok")
+
+
+def test_hidden_writes_are_an_access_of_their_own():
+    shape = Shape("Commit", PATH, mutations=(MutationShape(MutationKind.DELETE, "Orders", ()),), hides_writes=True)
+    hidden = Access(Operation.EXCLUDE_FROM_CHANGE_STREAMS, "")
+    assert set(accesses_of(shape, [], SCHEMA)) == {Access(DELETE, "Orders"), hidden}
+    assert accesses_of(Shape("BeginTransaction", PATH, hides_writes=True), [], SCHEMA) == (hidden,)
+
+
+def test_partitioned_dml_is_an_access_on_each_table_that_is_written():
+    shape = Shape("ExecuteSql", PATH, statements=(STATEMENT,), partitioned=True)
+    made = [Access(READ, "Customers", ("Name",)), Access(UPDATE, "Orders", ("Note",)), Access(DELETE, "Single")]
+    partitioned = {Access(Operation.PARTITIONED_DML, "Orders"), Access(Operation.PARTITIONED_DML, "Single")}
+    assert set(accesses_of(shape, made, SCHEMA)) == {*made, *partitioned}
+
+
+def test_partitioned_dml_that_begins_is_an_access_on_no_table_in_particular():
+    for method in ("BeginTransaction", "Commit"):
+        shape = Shape(method, PATH, partitioned=True)
+        assert accesses_of(shape, [], SCHEMA) == (Access(Operation.PARTITIONED_DML, ""),)
+
+
+@pytest.mark.parametrize(
+    ("method", "operation"),
+    [
+        ("GetDatabaseDdl", Operation.SCHEMA),
+        ("UpdateDatabaseDdl", Operation.DDL),
+        ("GetOperation", Operation.DDL),
+    ],
+)
+def test_the_schema_is_read_and_changed_by_accesses_to_the_database(method, operation):
+    assert accesses_of(Shape(method, PATH), [], SCHEMA) == (Access(operation, ""),)
+
+
+@pytest.mark.parametrize("method", ["Rollback", "CreateSession", "ListSessions", "Commit", "BatchWrite"])
+def test_other_calls_touch_nothing(method):
+    assert accesses_of(Shape(method, PATH), [], SCHEMA) == ()
+
+
+@pytest.mark.parametrize("kind", TABLE_KINDS)
 def test_a_table_that_does_not_exist_is_unknown_and_the_nearest_is_named(kind):
     with pytest.raises(UnknownName, match="the schema has no table `Custmers`; did you mean `Customers`"):
         written(kind, "Custmers")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spangate.model.database import DatabasePath
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import (
+    DDL_METHODS,
     METHODS,
     MUTATION_METHODS,
     PLAIN_METHODS,
@@ -31,8 +32,11 @@ DATABASE = str(PATH).encode()
 STRING_A = b"\x0a\x01a\x12\x02\x08\x06"
 
 
-def shape(method: bytes, *rest: bytes, database: bytes = DATABASE) -> bytes:
-    return b"".join(netstring(part) for part in (method, database, *rest))
+WITHOUT_COLUMNS = {MutationKind.DELETE, MutationKind.SEND, MutationKind.ACK}
+
+
+def shape(method: bytes, *rest: bytes, database: bytes = DATABASE, flags: bytes = b"") -> bytes:
+    return b"".join(netstring(part) for part in (method, database, flags, *rest))
 
 
 def parts(*values: bytes) -> bytes:
@@ -63,7 +67,7 @@ def test_a_read_has_table_index_and_columns():
 @pytest.mark.parametrize("method", sorted(MUTATION_METHODS))
 @pytest.mark.parametrize("kind", list(MutationKind))
 def test_a_mutation_has_kind_table_and_columns(method, kind):
-    columns = () if kind is MutationKind.DELETE else ("OrderId", "Total")
+    columns = () if kind in WITHOUT_COLUMNS else ("OrderId", "Total")
     mutation = parts(kind.encode(), b"Orders", *(column.encode() for column in columns))
     decoded = decode_shape(shape(method.encode(), mutation))
     assert decoded == Shape(method, PATH, mutations=(MutationShape(kind, "Orders", columns),))
@@ -74,16 +78,38 @@ def test_other_methods_have_method_and_database_only(method):
     assert decode_shape(shape(method.encode())) == Shape(method, PATH)
 
 
+def test_a_schema_change_has_its_statements():
+    assert decode_shape(shape(b"UpdateDatabaseDdl", b"A", b"B")).ddl == ("A", "B")
+    assert decode_shape(shape(b"UpdateDatabaseDdl")).ddl == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "hides", "partitioned"),
+    [(b"", False, False), (b"h", True, False), (b"p", False, True), (b"hp", True, True)],
+)
+def test_flags_say_what_the_transaction_is(flags, hides, partitioned):
+    found = decode_shape(shape(b"BeginTransaction", flags=flags))
+    assert found == Shape("BeginTransaction", PATH, hides_writes=hides, partitioned=partitioned)
+
+
 def test_every_method_is_of_one_sort():
-    sorts = [SQL_METHODS, READ_METHODS, MUTATION_METHODS, PLAIN_METHODS]
+    sorts = [SQL_METHODS, READ_METHODS, MUTATION_METHODS, DDL_METHODS, PLAIN_METHODS]
     assert sum(map(len, sorts)) == len(METHODS)
 
 
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "at least a method and a database"),
-        (netstring(b"ExecuteSql"), "at least a method and a database"),
+        (b"", "at least a method, a database and flags"),
+        (netstring(b"ExecuteSql"), "at least a method, a database and flags"),
+        (netstring(b"Rollback") + netstring(DATABASE), "at least a method, a database and flags"),
+        (shape(b"Rollback", flags=b"x"), "unknown flags"),
+        (shape(b"Rollback", flags=b"ph"), "unknown flags"),
+        (shape(b"Rollback", flags=b"hh"), "unknown flags"),
+        (shape(b"Rollback", flags=b"h,p"), "unknown flags"),
+        (shape(b"Rollback", flags=b"H"), "unknown flags"),
+        (shape(b"UpdateDatabaseDdl", b"\xff"), "not UTF-8"),
+        (shape(b"GetOperation", b""), "GetOperation with 1 fields"),
         (b"ExecuteSql", "no length at byte 0"),
         (b":,", "no length at byte 0"),
         (b"1:a", "does not end where it should"),
@@ -100,7 +126,8 @@ def test_every_method_is_of_one_sort():
         (shape(b"Rollback") + b"x", "no length at byte"),
         (shape(b"Rollback") + b"\n", "no length at byte"),
         (shape(b"Rollback", b""), "Rollback with 1 fields"),
-        (shape(b"PartitionQuery"), "an unknown method"),
+        (shape(b"PartitionQuery"), "PartitionQuery with 0 fields"),
+        (shape(b"FetchCacheUpdate"), "an unknown method"),
         (shape(b"rollback"), "an unknown method"),
         (shape(b""), "an unknown method"),
         (shape(b"Roll\xff"), "not UTF-8"),
@@ -122,9 +149,11 @@ def test_every_method_is_of_one_sort():
         (shape(b"Read", b"Orders", b"", b"\xed\xa0\x80"), "not UTF-8"),
         (shape(b"Commit", b""), "at least a kind and a table"),
         (shape(b"Commit", parts(b"insert")), "at least a kind and a table"),
-        (shape(b"Commit", parts(b"send", b"Queue")), "unknown kind"),
+        (shape(b"Commit", parts(b"merge", b"Queue")), "unknown kind"),
+        (shape(b"Commit", parts(b"send", b"Queue", b"A")), "send with columns"),
+        (shape(b"Commit", parts(b"ack", b"Queue", b"A")), "ack with columns"),
         (shape(b"Commit", parts(b"INSERT", b"Orders")), "unknown kind"),
-        (shape(b"Commit", parts(b"delete", b"Orders", b"OrderId")), "a delete with columns"),
+        (shape(b"Commit", parts(b"delete", b"Orders", b"OrderId")), "delete with columns"),
         (shape(b"Commit", b"insert"), "no length at byte 0"),
         (shape(b"Commit", parts(b"insert", b"\xc0\x80")), "not UTF-8"),
     ],

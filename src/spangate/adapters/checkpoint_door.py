@@ -1,8 +1,8 @@
 """The checkpoint's door, for the gateway's filter: HTTP on a Unix socket.
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
-         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag, -owner; a denial:
-            -reason and the client's message as the body
+         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag, -owner, and where
+            the policy wants it -keep-tags: 1 and -context; a denial: -reason and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: the version of the policy in force; x-spangate-seal: the keys that
             the filter seals with (SealKeys.header)
     everything else, and 503 when it cannot decide now
@@ -55,6 +55,10 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Star
                 "x-spangate-tag": answer.tag,
                 "x-spangate-owner": answer.owner,
             }
+            if answer.keep_tags:
+                headers["x-spangate-keep-tags"] = "1"
+            if answer.context:
+                headers["x-spangate-context"] = answer.context
         else:
             headers["x-spangate-reason"] = answer.decision.reason.value
         return PlainTextResponse(answer.message, headers=headers)

@@ -21,8 +21,9 @@ from spangate.model.identity import BadSpiffeId, SpiffeId
 from spangate.model.policy import Policy, PolicyDatabase, role_of
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
-from spangate.rpc.accesses import UnknownName, accesses_of_mutations, accesses_of_read
+from spangate.rpc.accesses import UnknownName, accesses_of
 from spangate.rpc.shape import BadShape, Shape, decode_shape
+from spangate.sql.ddl_roles import manages_roles
 from spangate.sql.googlesql import UnreadableStatement
 
 # A transaction tag has at most 50 characters (https://cloud.google.com/spanner/docs/introspection/
@@ -38,19 +39,26 @@ class Statements(Protocol):
         ...
 
 
+class RolesAreSpangates(Exception):
+    """The request changes the database's roles or their grants, which only Spangate does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told.
+    """What the gateway is told. `epoch` is the policy version the decision was made under.
 
-    `epoch` is the policy version the decision was made under; `owner` the identity's key (SpiffeId.key).
+    Of an allow: `role` and `owner` (the identity's key) are forced on sessions; `tag` on transactions, followed by the
+    application's own with `keep_tags`; `context`, if there is one, goes into Spanner's secure context.
     """
 
     decision: Decision
     epoch: str
     role: str
     tag: str
-    owner: str
     message: str
+    owner: str = ""
+    keep_tags: bool = False
+    context: str = ""
 
 
 class Checkpoint:
@@ -78,14 +86,19 @@ class Checkpoint:
         policy = self._policy
         decision = judge(policy, self._statements, identity, shape)
         self._record(decision)
-        name = decision.name
+        if not decision.allowed or decision.name is None or decision.database is None:
+            return Answer(decision, policy.version, role="", tag="", message=denial_message(decision))
+        spiffe_id = SpiffeId.parse(identity)
+        database = policy.databases[decision.database]
         return Answer(
             decision,
             policy.version,
-            role=role_of(name) if name is not None else "",
-            tag=transaction_tag(SpiffeId.parse(identity), policy.version) if decision.allowed else "",
-            owner=SpiffeId.parse(identity).key if decision.allowed else "",
-            message="" if decision.allowed else denial_message(decision),
+            role=role_of(decision.name),
+            tag=transaction_tag(spiffe_id, policy.version),
+            message="",
+            owner=spiffe_id.key,
+            keep_tags=database.keep_tags,
+            context=identity if database.secure_context else "",
         )
 
 
@@ -112,6 +125,8 @@ def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: 
     database = policy.database_at[shape.database]
     try:
         accesses = _accesses(shape, database, statements)
+    except RolesAreSpangates:
+        reason, detail = Reason.UNSUPPORTED_FEATURE, "roles and their grants are made from the intent, not by clients"
     except UnknownName as error:
         reason, detail = Reason.UNKNOWN_TABLE, str(error)
     except UnreadableStatement as error:
@@ -123,12 +138,12 @@ def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: 
 
 def _accesses(shape: Shape, database: PolicyDatabase, statements: Statements) -> tuple[Access, ...]:
     schema = database.schema
-    if shape.read is not None:
-        return accesses_of_read(shape.read, schema)
-    found = list(accesses_of_mutations(shape.mutations, schema))
+    if any(manages_roles(statement, schema.dialect) for statement in shape.ddl):
+        raise RolesAreSpangates
+    found: list[Access] = []
     for statement in shape.statements:
         found += statements.accesses(schema, statement.sql, statement.param_types)
-    return tuple(found)
+    return accesses_of(shape, found, schema)
 
 
 def _nobody(policy: Policy, identity: str, encoded_shape: bytes, detail: str) -> Decision:

@@ -50,8 +50,17 @@ CONNECTIONS_MAX = 10_000
 # a certificate of one hour is replaced after at most 36 minutes, so a connection begins with 24 minutes left or more.
 CONNECTION_SECONDS_MAX = 20 * 60
 STREAMS_PER_CONNECTION_MAX = 1024
-# Credentials of the client never reach Spanner: the identity is the workload's, by certificate.
-_HEADERS_REMOVED = ["authorization", "x-goog-iam-authorization-token", "x-goog-iam-authority-selector"]
+# Credentials of the client never reach Spanner: the identity is the workload's, by certificate. Nor does its choice of
+# the project that pays.
+_HEADERS_REMOVED = [
+    "authorization",
+    "x-goog-api-key",
+    "x-goog-iam-authorization-token",
+    "x-goog-iam-authority-selector",
+    "x-goog-user-project",
+]
+# Words of a client to Envoy itself: timeouts, retries, other destinations, forced traces.
+_STEERING_PREFIX = "x-envoy-"
 
 TOO_LARGE = (
     f"spangate: the request is too large: Spanner takes at most {LIMITS.request_bytes_max // MIB} MiB, "
@@ -152,20 +161,32 @@ def _connection_manager(plan: GatewayPlan) -> Json:
         common_http_protocol_options={"max_connection_duration": f"{CONNECTION_SECONDS_MAX}s"},
         stream_idle_timeout=NO_TIMEOUT,
         request_headers_timeout="10s",
+        early_header_mutation_extensions=[_without_steering()],
         server_header_transformation="PASS_THROUGH",
         access_log=[_access_log(plan.access_log)],
         local_reply_config={"mappers": [_reply(413, TOO_LARGE), _untrusted_reply(), _reply(403, NOT_VETTED)]},
         route_config={
             "name": "spanner",
             "request_headers_to_remove": _HEADERS_REMOVED,
-            "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(plan), _route()]}],
+            "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(plan), _route(plan)]}],
         },
         http_filters=[_doorkeeper(plan), _buffer(), _filter(plan), _guard(plan), ROUTER],
     )
 
 
-def _route() -> Json:
-    return {"match": {"prefix": "/"}, "route": _to_spanner()}
+def _without_steering() -> Json:
+    """Before anything in Envoy reads them."""
+    removal: Json = {"remove_on_match": {"key_matcher": {"prefix": _STEERING_PREFIX}}}
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": typed(
+            "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=[removal]
+        ),
+    }
+
+
+def _route(plan: GatewayPlan) -> Json:
+    return {"match": {"prefix": "/"}, "route": _to_spanner(plan)}
 
 
 def _commit_route(plan: GatewayPlan) -> Json:
@@ -173,7 +194,7 @@ def _commit_route(plan: GatewayPlan) -> Json:
     limit = LIMITS.commit_bytes_max + _BODY_SLACK_BYTES
     return {
         "match": {"path": "/google.spanner.v1.Spanner/Commit"},
-        "route": _to_spanner(),
+        "route": _to_spanner(plan),
         "typed_per_filter_config": {
             _DOORKEEPER: typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _only_verified(plan)}),
             "envoy.filters.http.buffer": typed(
@@ -183,9 +204,11 @@ def _commit_route(plan: GatewayPlan) -> Json:
     }
 
 
-def _to_spanner() -> Json:
+def _to_spanner(plan: GatewayPlan) -> Json:
     return {
         "cluster": SPANNER_CLUSTER,
+        # The client's own authority is the gateway's address, or whatever it likes.
+        "host_rewrite_literal": plan.spanner[0],
         "timeout": NO_TIMEOUT,
         # The client's own deadline (grpc-timeout) ends its stream.
         "max_stream_duration": {"grpc_timeout_header_max": NO_TIMEOUT},

@@ -24,6 +24,7 @@ MODULES = (
     "seal",
     "messages",
     "shape",
+    "rpcs",
     "rewrite",
     "decisions",
     "answers",

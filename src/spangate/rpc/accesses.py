@@ -1,4 +1,4 @@
-"""What reads and mutations touch. (Statements are sql/'s.)
+"""What a request touches beside its statements. (Those are sql/'s.)
 
 The rules, each a named case in tests/unit/test_rpc_accesses.py:
 - Read reads the listed columns and the primary key, by which it finds rows.
@@ -8,7 +8,13 @@ The rules, each a named case in tests/unit/test_rpc_accesses.py:
 - insert_or_update does what insert and update do.
 - replace deletes the row and inserts the listed columns.
 - delete deletes from the table.
-A table, index or column that the schema does not have raises UnknownName: nothing can be said about it.
+- send sends to the queue, ack acknowledges messages of the queue.
+- A request that hides its writes from change streams makes the access exclude_from_change_streams.
+- One that begins, or belongs to, a transaction of partitioned DML makes the access partitioned_dml: on each table that
+  its statements write, and on no table in particular if it has no statements.
+- GetDatabaseDdl makes the access schema; UpdateDatabaseDdl, and GetOperation, which tells how that went, ddl.
+A table, index, column or queue that the schema does not have raises UnknownName: nothing can be said about it.
+Rows that Spanner deletes with their parent (ON DELETE CASCADE) are Spanner's doing: no access of their own.
 Source: google/spanner/v1/mutation.proto, google/spanner/v1/spanner.proto (ReadRequest).
 """
 
@@ -18,12 +24,36 @@ from collections.abc import Iterable
 
 from spangate.model.access import Access, Operation, merged
 from spangate.model.nearest import nearest
-from spangate.model.schema import Schema, Table
-from spangate.rpc.shape import MutationKind, MutationShape, ReadShape
+from spangate.model.schema import ObjectKind, Schema, Table
+from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape
+
+_WRITES = frozenset({Operation.INSERT, Operation.UPDATE, Operation.DELETE})
+_OF_METHOD = {
+    "GetDatabaseDdl": Access(Operation.SCHEMA, ""),
+    "UpdateDatabaseDdl": Access(Operation.DDL, ""),
+    "GetOperation": Access(Operation.DDL, ""),
+}
+_OF_QUEUE = {MutationKind.SEND: Operation.SEND, MutationKind.ACK: Operation.ACK}
 
 
 class UnknownName(ValueError):
-    """A table, index or column that is not in the schema; the message names the nearest that is."""
+    """A table, index, column or queue that is not in the schema; the message names the nearest that is."""
+
+
+def accesses_of(shape: Shape, of_statements: Iterable[Access], schema: Schema) -> tuple[Access, ...]:
+    """All that a request of `shape` touches; `of_statements` are its statements' accesses. Raises UnknownName."""
+    found = list(of_statements)
+    if shape.partitioned:
+        tables = {access.table for access in found if access.operation in _WRITES} if shape.statements else {""}
+        found += [Access(Operation.PARTITIONED_DML, table) for table in tables]
+    if shape.read is not None:
+        found += accesses_of_read(shape.read, schema)
+    found += accesses_of_mutations(shape.mutations, schema)
+    if shape.hides_writes:
+        found.append(Access(Operation.EXCLUDE_FROM_CHANGE_STREAMS, ""))
+    if shape.method in _OF_METHOD:
+        found.append(_OF_METHOD[shape.method])
+    return merged(found)
 
 
 def accesses_of_read(read: ReadShape, schema: Schema) -> tuple[Access, ...]:
@@ -42,6 +72,9 @@ def accesses_of_mutations(mutations: Iterable[MutationShape], schema: Schema) ->
     """Raises UnknownName."""
     found: list[Access] = []
     for mutation in mutations:
+        if mutation.kind in _OF_QUEUE:
+            found.append(Access(_OF_QUEUE[mutation.kind], _queue(mutation.table, schema)))
+            continue
         table = _table(mutation.table, schema)
         written = _columns(mutation.columns, table)
         inserts = Access(Operation.INSERT, table.name, tuple(sorted(written)))
@@ -64,6 +97,15 @@ def _table(name: str, schema: Schema) -> Table:
         hint = f"; did you mean `{near}`" if near else ""
         raise UnknownName(f"the schema has no table `{name[:128]}`{hint}")
     return table
+
+
+def _queue(name: str, schema: Schema) -> str:
+    queue = schema.object(name)
+    if queue is None or queue.kind is not ObjectKind.QUEUE:
+        near = nearest(name, (known.name for known in schema.objects if known.kind is ObjectKind.QUEUE))
+        hint = f"; did you mean `{near}`" if near else ""
+        raise UnknownName(f"the schema has no queue `{name[:128]}`{hint}")
+    return queue.name
 
 
 def _columns(names: Iterable[str], table: Table) -> set[str]:

@@ -3,32 +3,50 @@
 The filter in Envoy reads the shape from the request's protobuf bytes and sends it here, encoded as netstrings
 (`<decimal length>:<bytes>,`, https://cr.yp.to/proto/netstrings.txt), so that no text can pass for two:
 
-    method, database,
-      then for ExecuteSql, ExecuteStreamingSql, ExecuteBatchDml: sql, types [, sql, types ...]
+    method, database, flags,
+      then for ExecuteSql, ExecuteStreamingSql, PartitionQuery, ExecuteBatchDml: sql, types [, sql, types ...]
                                      types: netstrings of the entries of the param_types map, each as on the wire
-      for Read, StreamingRead:       table, index, column, ...
-      for Commit, BeginTransaction:  mutation, ...   each the netstrings: kind, table, column, ...
+      for Read, StreamingRead, PartitionRead:   table, index, column, ...
+      for Commit, BatchWrite, BeginTransaction: mutation, ...   each the netstrings: kind, table, column, ...
+      for UpdateDatabaseDdl:         statement, ...
       for every other RPC:           nothing
 
+`flags` are letters in alphabetical order: `h`, the request hides its writes from change streams
+(exclude_txn_from_change_streams); `p`, it begins, or belongs to, a transaction of partitioned DML.
+
 Rules: what is not exactly of this form raises BadShape, and so does text that is not UTF-8.
-Not here: reading requests (dataplane/lua/shape.lua), what a shape touches (accesses.py).
+Not here: reading requests (dataplane/lua/rpcs.lua), what a shape touches (accesses.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from spangate.model.database import BadResourceName, DatabasePath
 from spangate.model.sqltype import SqlType
 from spangate.rpc.sqltypes import BadType, read_param_type
 
-SQL_METHODS = frozenset({"ExecuteSql", "ExecuteStreamingSql", "ExecuteBatchDml"})
-READ_METHODS = frozenset({"Read", "StreamingRead"})
-MUTATION_METHODS = frozenset({"Commit", "BeginTransaction"})
-PLAIN_METHODS = frozenset({"Rollback", "CreateSession", "BatchCreateSessions", "GetSession", "DeleteSession"})
-METHODS = SQL_METHODS | READ_METHODS | MUTATION_METHODS | PLAIN_METHODS
+SQL_METHODS = frozenset({"ExecuteSql", "ExecuteStreamingSql", "ExecuteBatchDml", "PartitionQuery"})
+READ_METHODS = frozenset({"Read", "StreamingRead", "PartitionRead"})
+MUTATION_METHODS = frozenset({"Commit", "BatchWrite", "BeginTransaction"})
+DDL_METHODS = frozenset({"UpdateDatabaseDdl"})
+PLAIN_METHODS = frozenset(
+    {
+        "Rollback",
+        "CreateSession",
+        "BatchCreateSessions",
+        "GetSession",
+        "ListSessions",
+        "DeleteSession",
+        "GetDatabaseDdl",
+        "GetOperation",
+    }
+)
+METHODS = SQL_METHODS | READ_METHODS | MUTATION_METHODS | DDL_METHODS | PLAIN_METHODS
+
+_FLAGS = frozenset({"", "h", "p", "hp"})
 
 # As many digits as the largest request has in its length.
 _LENGTH_DIGITS_MAX = 9
@@ -46,6 +64,14 @@ class MutationKind(StrEnum):
     INSERT_OR_UPDATE = "insert_or_update"
     REPLACE = "replace"
     DELETE = "delete"
+    SEND = "send"
+    ACK = "ack"
+
+
+# Mutations that list columns; the others are of rows or messages as a whole.
+_WITH_COLUMNS = frozenset(
+    {MutationKind.INSERT, MutationKind.UPDATE, MutationKind.INSERT_OR_UPDATE, MutationKind.REPLACE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +93,10 @@ class ReadShape:
 
 @dataclass(frozen=True, slots=True)
 class MutationShape:
-    """All mutations of one kind, table and column list; `columns` is empty for a delete."""
+    """All mutations of one kind, table and column list; `columns` is empty for a delete.
+
+    For send and ack, `table` is the queue, and there are no columns.
+    """
 
     kind: MutationKind
     table: str
@@ -76,48 +105,65 @@ class MutationShape:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A decoded shape. Which of `statements`, `read` and `mutations` is set follows from `method`."""
+    """A decoded shape. Which of `statements`, `read`, `mutations` and `ddl` is set follows from `method`.
+
+    `hides_writes`: exclude_txn_from_change_streams is set. `partitioned`: it begins, or belongs to, a transaction of
+    partitioned DML.
+    """
 
     method: str
     database: DatabasePath
     statements: tuple[Statement, ...] = ()
     read: ReadShape | None = None
     mutations: tuple[MutationShape, ...] = ()
+    ddl: tuple[str, ...] = ()
+    hides_writes: bool = False
+    partitioned: bool = False
 
 
 def decode_shape(data: bytes) -> Shape:
     """The shape that the filter encoded. Raises BadShape."""
     fields = _netstrings(data)
-    if len(fields) < 2:
-        raise BadShape("a shape has at least a method and a database")
+    if len(fields) < 3:
+        raise BadShape("a shape has at least a method, a database and flags")
     method = _text(fields[0])
     try:
         database = DatabasePath.parse(_text(fields[1]))
     except BadResourceName as error:
         raise BadShape(f"the database is {error}") from error
-    rest = fields[2:]
+    flags = _text(fields[2])
+    if flags not in _FLAGS:
+        raise BadShape("unknown flags")
+    shape = Shape(method, database, hides_writes="h" in flags, partitioned="p" in flags)
+    return _with_rest(shape, fields[3:])
+
+
+def netstring(data: bytes) -> bytes:
+    """`data` as a netstring."""
+    return b"%d:%s," % (len(data), data)
+
+
+def _with_rest(shape: Shape, rest: list[bytes]) -> Shape:
+    method = shape.method
     if method in SQL_METHODS:
         if len(rest) % 2 or not rest or (method != "ExecuteBatchDml" and len(rest) != 2):
             raise BadShape(f"{method} with {len(rest)} fields")
         statements = tuple(
             Statement(_text(sql), _param_types(types)) for sql, types in zip(rest[::2], rest[1::2], strict=True)
         )
-        return Shape(method, database, statements=statements)
+        return replace(shape, statements=statements)
     if method in READ_METHODS:
         if len(rest) < 2:
             raise BadShape(f"{method} without table and index")
         table, index, *columns = map(_text, rest)
-        return Shape(method, database, read=ReadShape(table, index, tuple(columns)))
+        return replace(shape, read=ReadShape(table, index, tuple(columns)))
     if method in MUTATION_METHODS:
-        return Shape(method, database, mutations=tuple(_mutation(field) for field in rest))
+        return replace(shape, mutations=tuple(_mutation(field) for field in rest))
+    if method in DDL_METHODS:
+        return replace(shape, ddl=tuple(map(_text, rest)))
     if method in PLAIN_METHODS and not rest:
-        return Shape(method, database)
+        return shape
     raise BadShape("an unknown method" if method not in METHODS else f"{method} with {len(rest)} fields")
-
-
-def netstring(data: bytes) -> bytes:
-    """`data` as a netstring."""
-    return b"%d:%s," % (len(data), data)
 
 
 def _mutation(field: bytes) -> MutationShape:
@@ -127,9 +173,10 @@ def _mutation(field: bytes) -> MutationShape:
     kind, table, *columns = parts
     if kind not in MutationKind.__members__.values():
         raise BadShape("a mutation of an unknown kind")
-    if kind == MutationKind.DELETE and columns:
-        raise BadShape("a delete with columns")
-    return MutationShape(MutationKind(kind), table, tuple(columns))
+    found = MutationShape(MutationKind(kind), table, tuple(columns))
+    if columns and found.kind not in _WITH_COLUMNS:
+        raise BadShape(f"{kind} with columns")
+    return found
 
 
 def _param_types(field: bytes) -> dict[str, SqlType]:

@@ -215,7 +215,20 @@ def aborted(db) -> Any:
     return {"attempts": len(attempts), "value": value}
 
 
-CASES = {case.__name__: case for case in (mutations, types, structs, snapshots, transactions, aborted)}
+def partitions(db) -> Any:
+    """A query and a read in partitions, each fetched by itself."""
+    with db.batch() as batch:
+        batch.insert_or_update("Things", ("Id", "S"), [(40, "p"), (41, "q")])
+    snapshot = db.batch_snapshot()
+    queries = list(snapshot.generate_query_batches("SELECT Id, S FROM Things WHERE Id BETWEEN 40 AND 41"))
+    reads = list(snapshot.generate_read_batches("Things", ("Id",), KeySet(keys=[[40], [41]])))
+    found = [row for one in queries for row in rows(snapshot.process_query_batch(one))]
+    found += [row for one in reads for row in rows(snapshot.process_read_batch(one))]
+    snapshot.close()
+    return sorted(found)
+
+
+CASES = {case.__name__: case for case in (mutations, types, structs, snapshots, transactions, aborted, partitions)}
 
 
 def main() -> int:

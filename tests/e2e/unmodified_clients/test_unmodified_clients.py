@@ -59,6 +59,7 @@ EXPECTED: dict[str, Any] = {
         "stamp": True,
         "left": 3,
     },
+    "partitions": [["40"], ["40", "p"], ["41"], ["41", "q"]],
 }
 
 

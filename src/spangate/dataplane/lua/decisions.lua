@@ -2,6 +2,7 @@
 --
 -- Rules: this never decides. Without a whole answer there is no decision; a clock that was set back prolongs nothing.
 
+local sub = string.sub
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
 local learn, known = seal.learn, seal.known
 
@@ -85,8 +86,8 @@ local function refresh(handle)
   return clock(handle)
 end
 
--- The checkpoint's decision, or nil if it gives none. Yields.
-local function ask(handle, identity, shape, key, now)
+-- The checkpoint's decision, or nil if it gives none; `key` ends with the shape, which begins at `from`. Yields.
+local function ask(handle, identity, key, from, now)
   local headers, message = handle:httpCall(
     CHECKPOINT,
     {
@@ -95,7 +96,7 @@ local function ask(handle, identity, shape, key, now)
       [":authority"] = CHECKPOINT,
       ["x-spangate-identity"] = identity,
     },
-    shape,
+    sub(key, from),
     CHECKPOINT_TIMEOUT_MS
   )
   local verdict, id = headers["x-spangate-decision"], said(headers, "x-spangate-id")
@@ -103,11 +104,19 @@ local function ask(handle, identity, shape, key, now)
   if headers[":status"] ~= "200" or not id or not epoch then return nil end
   local decision
   if verdict == "allow" then
-    -- An empty role would create sessions without one, an empty tag receipts of nobody, an empty owner sessions of all.
-    local role, tag, owner =
-      said(headers, "x-spangate-role"), said(headers, "x-spangate-tag"), said(headers, "x-spangate-owner")
+    -- An empty role would create sessions without one, an empty owner sessions of nobody, an empty tag receipts of nobody.
+    local role, tag = said(headers, "x-spangate-role"), said(headers, "x-spangate-tag")
+    local owner = said(headers, "x-spangate-owner")
     if not role or not tag or not owner then return nil end
-    decision = { allowed = true, id = id, role = role, tag = tag, owner = owner }
+    decision = {
+      allowed = true,
+      id = id,
+      role = role,
+      tag = tag,
+      owner = owner,
+      keeps_tags = headers["x-spangate-keep-tags"] == "1",
+      context = said(headers, "x-spangate-context"),
+    }
   elseif verdict == "deny" then
     local reason = said(headers, "x-spangate-reason")
     if not reason then return nil end
@@ -118,7 +127,7 @@ local function ask(handle, identity, shape, key, now)
   if not state.epoch then state.epoch = epoch end
   if epoch == state.epoch then
     state.verified_at = now > state.verified_at and now or state.verified_at
-    remember(key, decision)
+    if headers["x-spangate-remember"] ~= "0" then remember(key, decision) end
   else
     -- Made under another policy than the cache: good for this request only, and time to look.
     state.check_at = -1e18

@@ -9,8 +9,9 @@
 -- Handles are dead after a yield (body, httpCall): they are taken again each time.
 -- Not here: which accesses a statement makes, who may do what (the checkpoint); limits and the guard (compiler/gateway.py).
 
-local refuse, malformed, printable = refusal.refuse, refusal.malformed, refusal.printable
-local PATHS, read_request = shape.PATHS, shape.read_request
+local malformed = refusal.malformed
+local PATHS, read_request, refuse_call = rpcs.PATHS, rpcs.read_request, rpcs.refuse_call
+local PARTITIONED = shape.PARTITIONED
 local rewrite = rewrite.rewrite
 local state, recall, refresh, ask = decisions.state, decisions.recall, decisions.refresh, decisions.ask
 local GRACE_MS = decisions.GRACE_MS
@@ -19,13 +20,14 @@ local METADATA, PERMISSION_DENIED, UNAVAILABLE = answers.METADATA, answers.PERMI
 local identify, check = peer.identify, ownership.check
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
+local PREFIX_HEADER = "google-cloud-resource-prefix"
+local PARAMS_HEADER = "x-goog-request-params"
+
 local function prepare(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
   local rpc = PATHS[path]
-  if not rpc then
-    refuse("unsupported-rpc", printable(path, 100) .. " is not supported by this version of Spangate; refused")
-  end
+  if not rpc then refuse_call(path) end
   if headers:get(":method") ~= "POST" then malformed("a gRPC request has the method POST") end
   -- Others (application/grpc-web, application/grpc+json) say that the body is not what this program reads.
   local content_type = headers:get("content-type")
@@ -43,18 +45,20 @@ function envoy_on_request(handle)
   if not prepared then return answer_refusal(handle, rpc) end
 
   local body = buffer and buffer:getBytes(0, buffer:length()) or ""
-  local readable, out, database, shape = pcall(read_request, body, rpc)
+  local readable, out, database, rest = pcall(read_request, body, rpc)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
   local owned, found = pcall(check, identity, rpc, body, out, database)
   if not owned then return answer_refusal(handle, found) end
 
-  local key = identity .. "\n" .. shape
+  local flags = out.flags
+  if found.partitioned then flags = PARTITIONED[flags] or flags end
+  local key = identity .. "\n" .. rpc.prefix .. #database .. ":" .. database .. "," .. flags .. rest
   local decision = recall(key)
   -- A clock that was set back must not prolong anything.
   if not decision or now - state.verified_at > GRACE_MS or now < state.verified_at then
-    decision = ask(handle, identity, shape, key, now)
+    decision = ask(handle, identity, key, #identity + 2, now)
   end
   if not decision then
     return answer(handle, UNAVAILABLE, "checkpoint-unavailable", nil,
@@ -68,9 +72,16 @@ function envoy_on_request(handle)
   if not rewritable then return answer_refusal(handle, rewritten) end
   if rewritten then handle:body():setBytes(rewritten) end
   local headers = handle:headers()
-  local prefix = headers:get("google-cloud-resource-prefix")
-  if prefix and prefix ~= database then headers:replace("google-cloud-resource-prefix", database) end
-  if found.params then headers:replace("x-goog-request-params", found.params) end
+  -- Several of that name are given as one, joined by commas.
+  local prefix = headers:get(PREFIX_HEADER)
+  if prefix and prefix ~= database then
+    headers:remove(PREFIX_HEADER)
+    headers:add(PREFIX_HEADER, database)
+  end
+  if found.params then
+    headers:remove(PARAMS_HEADER)
+    headers:add(PARAMS_HEADER, found.params)
+  end
   local metadata = handle:streamInfo():dynamicMetadata()
   local hook = rpc.answer
   if found.answer then
@@ -97,9 +108,10 @@ return {
   answers = receipts.specs,
   paths = PATHS,
   limits = {
-    request_bytes_max = shape.REQUEST_BYTES_MAX,
-    commit_bytes_max = shape.COMMIT_BYTES_MAX,
+    request_bytes_max = rpcs.REQUEST_BYTES_MAX,
+    commit_bytes_max = rpcs.COMMIT_BYTES_MAX,
     entries_max = wire.ENTRIES_MAX,
+    distinct_max = shape.DISTINCT_MAX,
     epoch_check_ms = decisions.EPOCH_CHECK_MS,
     grace_ms = GRACE_MS,
     checkpoint_timeout_ms = decisions.CHECKPOINT_TIMEOUT_MS,

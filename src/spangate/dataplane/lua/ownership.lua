@@ -11,7 +11,45 @@ local sub = string.sub
 local refuse = refusal.refuse
 local scan_field, text, encode_bytes = wire.scan_field, wire.text, wire.encode_bytes
 local open_name, own, UNKNOWN_KEY = seal.open_name, seal.own, seal.UNKNOWN_KEY
-local SPECS = messages
+
+-- What belongs to somebody in each RPC; one that does not stand here keeps the filter from loading.
+--   session: whether field 1 names a session; `routes_by`: the word for field 1 in Google's routing header
+--   seals: the hook (responses.lua) that seals what every answer gives out
+--   begun: the hook for answers to requests that begin a transaction
+--   id: whether field 2 is a transaction's id; otherwise a TransactionSelector
+--   begins_within, single_within: the fields in which the options of a new transaction stand, those of a single use
+--   token: the field of a partition token
+local function selects(begun, token, seals)
+  return {
+    session = true, routes_by = "session", begun = begun, token = token, seals = seals,
+    begins_within = { 2, 3 }, single_within = { 2, 1 },
+  }
+end
+local OWNED = {
+  ExecuteSql = selects("result", 8),
+  ExecuteStreamingSql = selects("stream", 8),
+  ExecuteBatchDml = selects("results"),
+  Read = selects("result", 10),
+  StreamingRead = selects("stream", 10),
+  PartitionQuery = selects("partitions", nil, "partitions"),
+  PartitionRead = selects("partitions", nil, "partitions"),
+  BeginTransaction = { session = true, routes_by = "session", begun = "transaction", begins_within = { 2 } },
+  Commit = { session = true, routes_by = "session", id = true, single_within = { 3 } },
+  Rollback = { session = true, routes_by = "session", id = true },
+  BatchWrite = { session = true, routes_by = "session" },
+  GetSession = { session = true, routes_by = "name", seals = "session" },
+  DeleteSession = { session = true, routes_by = "name" },
+  CreateSession = { routes_by = "database", seals = "session" },
+  BatchCreateSessions = { routes_by = "database", seals = "sessions" },
+  ListSessions = { routes_by = "database", seals = "listed" },
+  GetDatabaseDdl = {},
+  UpdateDatabaseDdl = {},
+  GetOperation = {},
+}
+
+for _, rpc in pairs(rpcs.PATHS) do
+  rpc.owned = OWNED[rpc.name] or error("whose the parts of " .. rpc.name .. " are is not said")
+end
 
 -- What Google's clients look for before they replace a session: the words, or the ResourceInfo beside them.
 local NOT_FOUND, UNAVAILABLE = "5", "14"
@@ -60,7 +98,7 @@ end
 -- An id that an earlier attempt had, so that its next one does not lose its turn: `within` are the fields that hold the
 -- options. One under a key that is no longer known is forgotten.
 local function previous(found, body, options, identity, database, within)
-  local read_write = options and scan_field(body, options, 1, SPECS["TransactionOptions.ReadWrite"])
+  local read_write = options and scan_field(body, options, 1, messages["TransactionOptions.ReadWrite"])
   local sealed = read_write and text(body, read_write, 2) or ""
   if sealed == "" then return end
   local raw = ""

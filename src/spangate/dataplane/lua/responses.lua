@@ -13,7 +13,7 @@ local byte, sub, char, find = string.byte, string.sub, string.char, string.find
 local concat = table.concat
 local small_varint, skip_varint, encode_bytes = wire.small_varint, wire.skip_varint, wire.encode_bytes
 local seal_value, seal_name = seal.seal, seal.seal_name
-local policy_of, OWNER_LABEL, OWNER_PREFIX = rewrite.policy_of, rewrite.OWNER_LABEL, rewrite.OWNER_PREFIX
+local policy_of, OWNER_LABEL, OWNER_PREFIX = rewrite.policy_of, shape.OWNER_LABEL, rewrite.OWNER_PREFIX
 local commit_timestamp = receipts.commit_timestamp
 local METADATA = answers.METADATA
 

@@ -1,65 +1,71 @@
--- A request's shape: everything that a decision about it can depend on, as netstrings; spangate/rpc/shape.py reads them.
+-- The parts of a request's shape: what a decision can depend on, as netstrings; spangate/rpc/shape.py reads them.
 --
--- Rules: the body is believed, never the headers. What cannot be read with certainty is refused.
--- Not here: which accesses a shape makes (the checkpoint).
+-- Rules: what cannot be read with certainty is refused. Values, keys and parameters are no part of a shape: rights are on
+-- tables and columns.
+-- Not here: which calls there are (rpcs.lua), which accesses a shape makes (the checkpoint).
 
-local byte, find = string.byte, string.find
 local concat, sort = table.concat, table.sort
 local refuse, malformed = refusal.refuse, refusal.malformed
-local scan, scan_field, skip_varint = wire.scan, wire.scan_field, wire.skip_varint
+local scan, scan_field, is_zero = wire.scan, wire.scan_field, wire.is_zero
 local text, netstring, add_netstrings = wire.text, wire.netstring, wire.add_netstrings
-local begin_request = wire.begin_request
-local SPECS = messages
 
--- tests/conformance/test_limits.py holds these against settings.py, where the reasons stand.
-local REQUEST_BYTES_MAX = 10485760
-local COMMIT_BYTES_MAX = 104857600
+-- Transactions. Two of their features are permissions of their own, and part of every shape: `h`, writes that are hidden
+-- from change streams, and `p`, partitioned DML.
 
-local MUTATION_KINDS = { "insert", "update", "insert_or_update", "replace", "delete" }
-local DELETE = 5
+local NO_FLAGS = "0:,"
+local HIDDEN = { [NO_FLAGS] = "1:h,", ["1:p,"] = "2:hp," }
+local PARTITIONED = { [NO_FLAGS] = "1:p,", ["1:h,"] = "2:hp," }
 
-local function check_transaction_options(s, out)
-  if not out then return end
-  if out[1] and out[2] then malformed("a transaction has two modes") end
-  if out[5] and not select(2, skip_varint(s, out[5], out[-5])) then
-    refuse("unsupported-feature", "hiding writes from change streams (exclude_txn_from_change_streams) is not "
-      .. "supported by this version of Spangate")
-  end
+local function hide(out)
+  out.flags = HIDDEN[out.flags] or out.flags
 end
 
-local function check_transaction(s, out, number)
-  local selector = scan_field(s, out, number, SPECS.TransactionSelector)
+-- Reads the TransactionOptions in field `number` of `within`: where their fields are, or nil.
+local function read_options(s, out, within, number)
+  local options = scan_field(s, within, number, messages.TransactionOptions)
+  if not options then return nil end
+  if (options[1] and 1 or 0) + (options[2] and 1 or 0) + (options[3] and 1 or 0) > 1 then
+    malformed("a transaction has two modes")
+  end
+  if options[1] then scan_field(s, options, 1, messages["TransactionOptions.ReadWrite"]) end
+  if options[3] then out.flags = PARTITIONED[out.flags] end
+  if options[5] and not is_zero(s, options[5], options[-5]) then hide(out) end
+  return options
+end
+
+-- Reads the TransactionSelector in field 2, and leaves in `out.selector` where its fields are, in `out.single` and
+-- `out.begins` those of the options of a transaction of this request alone, or of one that begins with it.
+local function read_selector(s, out)
+  local selector = scan_field(s, out, 2, messages.TransactionSelector)
   if not selector then return end
   if (selector[1] and 1 or 0) + (selector[2] and 1 or 0) + (selector[3] and 1 or 0) > 1 then
     malformed("a transaction is selected twice")
   end
   out.selector = selector
-  out.single = scan_field(s, selector, 1, SPECS.TransactionOptions)
-  out.begins = scan_field(s, selector, 3, SPECS.TransactionOptions)
-  check_transaction_options(s, out.single)
-  check_transaction_options(s, out.begins)
+  out.single = read_options(s, out, selector, 1)
+  out.begins = read_options(s, out, selector, 3)
 end
 
-local NAME = "[%w%._:%-]+"
-local DATABASE = "^projects/" .. NAME .. "/instances/" .. NAME .. "/databases/" .. NAME .. "$"
-local SESSION = "^(projects/" .. NAME .. "/instances/" .. NAME .. "/databases/" .. NAME .. ")/sessions/[%w%._~=:%-]+$"
-
-local function database_of_session(s, out)
-  local _, _, database = find(text(s, out, 1), SESSION)
-  if not database then malformed("the session has no readable name") end
-  return database
-end
+-- Statements and reads.
 
 local function statement(s, out, sql, types)
-  return netstring(text(s, out, sql)) .. netstring(concat(add_netstrings({}, s, out[types])))
+  sql = text(s, out, sql)
+  types = out[types]
+  if not types then return #sql .. ":" .. sql .. ",0:," end
+  return netstring(sql) .. netstring(concat(add_netstrings({}, s, types)))
 end
 
--- The shapes that `read` gives of a MANY field's messages, each once, in the order of their first.
-local function distinct(s, list, read)
-  local seen, parts = {}, {}
+-- tests/conformance/test_limits.py holds it against settings.py, where the reason stands.
+local DISTINCT_MAX = 10000
+
+-- Adds to `parts` the shapes that `read` gives of a MANY field's messages, each once, in the order of their first.
+local function add_distinct(parts, seen, s, list, read)
   for i = 1, #list, 2 do
     local one = read(s, list[i], list[i + 1])
     if not seen[one] then
+      if #parts == DISTINCT_MAX then
+        refuse("request-too-large", "more than " .. DISTINCT_MAX .. " different statements or kinds of mutation")
+      end
       seen[one] = true
       parts[#parts + 1] = one
     end
@@ -68,172 +74,113 @@ local function distinct(s, list, read)
 end
 
 local function batch_statement(s, first, last)
-  return statement(s, scan(s, first, last, SPECS["ExecuteBatchDmlRequest.Statement"], {}), 1, 3)
+  return statement(s, scan(s, first, last, messages["ExecuteBatchDmlRequest.Statement"], {}), 1, 3)
 end
 
-local function read_of(s, out)
+local function sql(s, out)
+  read_selector(s, out)
+  return statement(s, out, 3, 5)
+end
+
+local function batch(s, out)
+  read_selector(s, out)
+  return concat(add_distinct({}, {}, s, out[3] or {}, batch_statement))
+end
+
+local function read(s, out)
+  read_selector(s, out)
   return concat(add_netstrings({ netstring(text(s, out, 3)), netstring(text(s, out, 4)) }, s, out[5]))
 end
 
+-- Mutations: the set of them, sorted, so that their number and order do not matter.
+
+local KINDS = { "insert", "update", "insert_or_update", "replace", "delete", "send", "ack" }
+local WRITE = messages["Mutation.Write"]
+local SPECS = {
+  WRITE, WRITE, WRITE, WRITE, messages["Mutation.Delete"], messages["Mutation.Send"], messages["Mutation.Ack"],
+}
+
 local function mutation(s, first, last)
-  local out = scan(s, first, last, SPECS.Mutation, {})
+  local out = scan(s, first, last, messages.Mutation, {})
   local kind
-  for number = 1, DELETE do
+  for number = 1, #KINDS do
     if out[number] then
       if kind then malformed("a mutation has two kinds") end
       kind = number
     end
   end
   if not kind then malformed("a mutation has no kind") end
-  local spec = kind == DELETE and SPECS["Mutation.Delete"] or SPECS["Mutation.Write"]
-  local write = scan_field(s, out, kind, spec)
-  local parts = { netstring(MUTATION_KINDS[kind]), netstring(text(s, write, 1)) }
-  if kind ~= DELETE then add_netstrings(parts, s, write[2]) end
+  local spec = SPECS[kind]
+  local fields = scan_field(s, out, kind, spec)
+  -- Field 1 of each is its table or queue.
+  local parts = { netstring(KINDS[kind]), netstring(text(s, fields, 1)) }
+  if spec == WRITE then add_netstrings(parts, s, fields[2]) end
   return netstring(concat(parts))
 end
 
--- The set of a request's mutations, sorted, so that their number and order do not matter.
-local function mutations(s, list)
-  local parts = distinct(s, list, mutation)
+local function sorted(parts)
   sort(parts)
   return concat(parts)
 end
 
--- The RPCs: how each is scanned, its shape's last part, which field holds its request options, and what is appended.
+local function begin(s, out)
+  out.begins = read_options(s, out, out, 2)
+  return out[4] and mutation(s, out[4], out[-4]) or ""
+end
+
+local function commit(s, out)
+  if out[2] and out[3] then malformed("a transaction is selected twice") end
+  out.single = read_options(s, out, out, 3)
+  return sorted(add_distinct({}, {}, s, out[4] or {}, mutation))
+end
+
+local function batch_write(s, out)
+  if out[5] and not is_zero(s, out[5], out[-5]) then hide(out) end
+  local parts, seen, groups = {}, {}, out[4] or {}
+  for i = 1, #groups, 2 do
+    local group = scan(s, groups[i], groups[i + 1], messages["BatchWriteRequest.MutationGroup"], {})
+    add_distinct(parts, seen, s, group[1] or {}, mutation)
+  end
+  return sorted(parts)
+end
+
+-- The rest.
+
+-- Sessions that a request creates: their template is in field 2. Whose they are is said by a label of Spangate's own.
+local OWNER_LABEL = "spangate-owner"
+
+local function create(s, out)
+  local template = scan_field(s, out, 2, messages.Session)
+  if not template then return "" end
+  out.multiplexed = template[6] and not is_zero(s, template[6], template[-6])
+  local labels = template[2] or {}
+  for i = 1, #labels, 2 do
+    local label = scan(s, labels[i], labels[i + 1], messages["Session.LabelsEntry"], {})
+    if text(s, label, 1) == OWNER_LABEL then
+      refuse("unsupported-feature", "the label `" .. OWNER_LABEL .. "` is Spangate's own; leave it out")
+    end
+  end
+  return ""
+end
+
+local function ddl(s, out)
+  return concat(add_netstrings({}, s, out[2]))
+end
 
 local function plain() return "" end
 
-local function sql_shape(s, out)
-  check_transaction(s, out, 2)
-  return statement(s, out, 3, 5)
-end
-
-local function read_shape(s, out)
-  check_transaction(s, out, 2)
-  return read_of(s, out)
-end
-
-local RPCS = {
-  ExecuteSql = { spec = SPECS.ExecuteSqlRequest, shape = sql_shape, options = 11 },
-  ExecuteStreamingSql = { spec = SPECS.ExecuteSqlRequest, shape = sql_shape, options = 11 },
-  ExecuteBatchDml = {
-    spec = SPECS.ExecuteBatchDmlRequest,
-    shape = function(s, out)
-      check_transaction(s, out, 2)
-      return concat(distinct(s, out[3] or {}, batch_statement))
-    end,
-    options = 5,
-  },
-  Read = { spec = SPECS.ReadRequest, shape = read_shape, options = 11 },
-  StreamingRead = { spec = SPECS.ReadRequest, shape = read_shape, options = 11 },
-  BeginTransaction = {
-    spec = SPECS.BeginTransactionRequest,
-    shape = function(s, out)
-      out.begins = scan_field(s, out, 2, SPECS.TransactionOptions)
-      check_transaction_options(s, out.begins)
-      return out[4] and mutations(s, { out[4], out[-4] }) or ""
-    end,
-    options = 3,
-  },
-  Commit = {
-    spec = SPECS.CommitRequest,
-    shape = function(s, out)
-      if out[2] and out[3] then malformed("a transaction is selected twice") end
-      out.single = scan_field(s, out, 3, SPECS.TransactionOptions)
-      check_transaction_options(s, out.single)
-      return mutations(s, out[4] or {})
-    end,
-    options = 6,
-    bytes_max = COMMIT_BYTES_MAX,
-    answer = "commit",
-  },
-  Rollback = { spec = SPECS.RollbackRequest, shape = plain },
-  CreateSession = { spec = SPECS.CreateSessionRequest, shape = plain, creates = 2 },
-  BatchCreateSessions = { spec = SPECS.BatchCreateSessionsRequest, shape = plain, creates = 2 },
-  GetSession = { spec = SPECS.GetSessionRequest, shape = plain },
-  DeleteSession = { spec = SPECS.DeleteSessionRequest, shape = plain },
-}
-
--- What belongs to somebody in each RPC; one that does not stand here keeps the filter from loading.
---   session: whether field 1 names a session; `routes_by`: the word for field 1 in Google's routing header
---   seals: the hook (responses.lua) that seals what every answer gives out
---   begun: the hook for answers to requests that begin a transaction
---   id: whether field 2 is a transaction's id; otherwise a TransactionSelector
---   begins_within, single_within: the fields in which the options of a new transaction stand, those of a single use
---   token: the field of a partition token
-local function selects(begun, token, seals)
-  return {
-    session = true, routes_by = "session", begun = begun, token = token, seals = seals,
-    begins_within = { 2, 3 }, single_within = { 2, 1 },
-  }
-end
-local OWNED = {
-  ExecuteSql = selects("result", 8),
-  ExecuteStreamingSql = selects("stream", 8),
-  ExecuteBatchDml = selects("results"),
-  Read = selects("result", 10),
-  StreamingRead = selects("stream", 10),
-  PartitionQuery = selects("partitions", nil, "partitions"),
-  PartitionRead = selects("partitions", nil, "partitions"),
-  BeginTransaction = { session = true, routes_by = "session", begun = "transaction", begins_within = { 2 } },
-  Commit = { session = true, routes_by = "session", id = true, single_within = { 3 } },
-  Rollback = { session = true, routes_by = "session", id = true },
-  BatchWrite = { session = true, routes_by = "session" },
-  GetSession = { session = true, routes_by = "name", seals = "session" },
-  DeleteSession = { session = true, routes_by = "name" },
-  CreateSession = { routes_by = "database", seals = "session" },
-  BatchCreateSessions = { routes_by = "database", seals = "sessions" },
-  ListSessions = { routes_by = "database", seals = "listed" },
-  GetDatabaseDdl = {},
-  UpdateDatabaseDdl = {},
-  GetOperation = {},
-}
-
-local PATHS = {}
-for name, rpc in pairs(RPCS) do
-  rpc.name = name
-  rpc.owned = OWNED[name] or error("whose the parts of " .. name .. " are is not said")
-  rpc.prefix = netstring(name)
-  PATHS["/google.spanner.v1.Spanner/" .. name] = rpc
-end
-
-local function database_of(s, out, rpc)
-  if not rpc.creates then return database_of_session(s, out) end
-  local database = text(s, out, 1)
-  if not find(database, DATABASE) then malformed("the database has no readable name") end
-  local session = scan_field(s, out, rpc.creates, SPECS.Session)
-  out.multiplexed = session and session[6] and not select(2, skip_varint(s, session[6], session[-6]))
-  return database
-end
-
--- The one message of a gRPC request body: its last position; it begins at 6.
-local function message_end(body, rpc)
-  local size = #body
-  if size < 5 then malformed("there is no message") end
-  local flag, a, b, c, d = byte(body, 1, 5)
-  if flag == 1 then refuse("compressed-message", "the message is compressed; send it uncompressed") end
-  if flag ~= 0 then malformed("the message has unknown flags") end
-  local length = ((a * 256 + b) * 256 + c) * 256 + d
-  local bytes_max = rpc.bytes_max or REQUEST_BYTES_MAX
-  if length > bytes_max or size - 5 > bytes_max then
-    refuse("request-too-large", rpc.name .. " takes at most " .. bytes_max / 1048576 .. " MiB")
-  end
-  if length ~= size - 5 then malformed("there is not exactly one message") end
-  return size
-end
-
--- A request body -> its scanned fields, database and shape. Refuses what it cannot read.
-local function read_request(body, rpc)
-  begin_request()
-  local out = scan(body, 6, message_end(body, rpc), rpc.spec, {})
-  local database = database_of(body, out, rpc)
-  out.options = rpc.options and scan_field(body, out, rpc.options, SPECS.RequestOptions)
-  return out, database, rpc.prefix .. netstring(database) .. rpc.shape(body, out)
-end
-
 return {
-  REQUEST_BYTES_MAX = REQUEST_BYTES_MAX,
-  COMMIT_BYTES_MAX = COMMIT_BYTES_MAX,
-  PATHS = PATHS,
-  read_request = read_request,
+  DISTINCT_MAX = DISTINCT_MAX,
+  NO_FLAGS = NO_FLAGS,
+  PARTITIONED = PARTITIONED,
+  OWNER_LABEL = OWNER_LABEL,
+  sql = sql,
+  batch = batch,
+  read = read,
+  begin = begin,
+  commit = commit,
+  batch_write = batch_write,
+  create = create,
+  ddl = ddl,
+  plain = plain,
 }

@@ -54,7 +54,6 @@ local NUMBER, BYTES = 0, 2
 local ONCE = 0 -- may stand there once
 local MANY = 8 -- may stand there often
 local CUT = 16 -- a client must not control it: cut out
-local DENY = 32 -- a feature that this version does not decide on: its presence refuses
 
 -- tests/conformance/test_limits.py holds it against settings.py, where the reason stands.
 local ENTRIES_MAX = 250000
@@ -104,7 +103,7 @@ local function scan(s, i, e, spec, out)
       end
       list[#list + 1] = first
       list[#list + 1] = last
-    elseif treatment < DENY then
+    else
       if out[number] then malformed("field " .. number .. " is there twice") end
       out[number] = first
       local cut = out.cut
@@ -114,8 +113,6 @@ local function scan(s, i, e, spec, out)
       end
       cut[#cut + 1] = start
       cut[#cut + 1] = last
-    else
-      refuse("unsupported-feature", spec.denied[number] .. " is not supported by this version of Spangate")
     end
   end
   return out
@@ -124,6 +121,12 @@ end
 local function scan_field(s, out, number, spec)
   local first = out[number]
   return first and scan(s, first, out[-number], spec, {})
+end
+
+-- Whether the number at s[first..last], which `scan` has found, is zero.
+local function is_zero(s, first, last)
+  local _, zero = skip_varint(s, first, last)
+  return zero
 end
 
 local function text(s, out, number)
@@ -173,16 +176,15 @@ end
 return {
   NUMBER = NUMBER,
   BYTES = BYTES,
-  ONCE = ONCE,
   MANY = MANY,
   CUT = CUT,
-  DENY = DENY,
+  small_varint = small_varint,
+  skip_varint = skip_varint,
+  is_zero = is_zero,
   ENTRIES_MAX = ENTRIES_MAX,
   begin_request = begin_request,
   scan = scan,
   scan_field = scan_field,
-  small_varint = small_varint,
-  skip_varint = skip_varint,
   text = text,
   netstring = netstring,
   add_netstrings = add_netstrings,
