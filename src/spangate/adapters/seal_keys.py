@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 from google.api_core import exceptions as google_errors
 from google.cloud import spanner_v1
+from google.cloud.spanner_v1 import types
 from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
 
 from spangate.adapters.spanner import CHANNEL_OPTIONS, ensure_table
@@ -102,9 +103,7 @@ class SpannerSealKeys:
         """All keys."""
         with self._session() as (client, session):
             answer = client.read(
-                spanner_v1.ReadRequest(
-                    session=session, table=TABLE, columns=_COLUMNS, key_set=spanner_v1.KeySet(all_=True)
-                ),
+                types.ReadRequest(session=session, table=TABLE, columns=_COLUMNS, key_set=types.KeySet(all_=True)),
                 retry=None,
                 timeout=CALL_SECONDS,
             )
@@ -115,17 +114,17 @@ class SpannerSealKeys:
     def add(self, key: SealKey) -> None:
         """Keep one more."""
         created = key.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        write = spanner_v1.Mutation.Write(table=TABLE, columns=_COLUMNS, values=[[key.id, key.secret, created]])
-        self._commit(spanner_v1.Mutation(insert=write))
+        write = types.Mutation.Write(table=TABLE, columns=_COLUMNS, values=[[key.id, key.secret, created]])
+        self._commit(types.Mutation(insert=write))
 
     def remove(self, ids: Iterable[str]) -> None:
         """Forget these."""
-        keys = spanner_v1.KeySet(keys=[[one] for one in ids])
-        self._commit(spanner_v1.Mutation(delete=spanner_v1.Mutation.Delete(table=TABLE, key_set=keys)))
+        keys = types.KeySet(keys=[[one] for one in ids])
+        self._commit(types.Mutation(delete=types.Mutation.Delete(table=TABLE, key_set=keys)))
 
-    def _commit(self, mutation: spanner_v1.Mutation) -> None:
+    def _commit(self, mutation: types.Mutation) -> None:
         with self._session() as (client, session):
-            request = spanner_v1.CommitRequest(
+            request = types.CommitRequest(
                 session=session, single_use_transaction={"read_write": {}}, mutations=[mutation]
             )
             client.commit(request, retry=None, timeout=CALL_SECONDS)
