@@ -19,7 +19,7 @@ from spangate.errors import TryAgain
 from spangate.model.access import Access, Operation
 from spangate.model.decision import Decision, Reason
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import Policy
+from spangate.model.policy import Grant, Policy
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import netstring
@@ -105,6 +105,23 @@ def test_a_granted_statement_is_allowed() -> None:
 )
 def test_every_request_has_its_reason(identity: str, encoded: bytes, reason: Reason) -> None:
     assert reason_of(identity, encoded) is reason
+
+
+@pytest.mark.parametrize(
+    ("operation", "encoded"),
+    [
+        (Operation.SCHEMA, shape("GetDatabaseDdl")),
+        (Operation.DDL, shape("UpdateDatabaseDdl", "DROP TABLE Orders")),
+        (Operation.DDL, shape("GetOperation")),
+        (Operation.EXCLUDE_FROM_CHANGE_STREAMS, shape("BeginTransaction", flags="h")),
+    ],
+)
+def test_what_is_done_to_a_database_takes_its_grant(operation: Operation, encoded: bytes) -> None:
+    assert reason_of(CHECKOUT, encoded) is Reason.MISSING_GRANT
+    grant = Grant("checkout", "shop", operation, "", frozenset())
+    decision = judge(replace(POLICY, grants=(*POLICY.grants, grant)), FakeStatements(), CHECKOUT, encoded)
+    assert decision.allowed
+    assert decision.grants == (grant,)
 
 
 def test_one_unreadable_statement_denies_a_whole_batch() -> None:

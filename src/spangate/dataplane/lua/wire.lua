@@ -2,7 +2,7 @@
 --
 -- Rules: strict. A field that is not in the table, one that stands there twice, a wrong wire type, a number longer than
 -- it need be and a message that breaks off are refused: decoders differ on them.
--- Not here: which fields a message has (messages.lua), gRPC's framing (shape.lua).
+-- Not here: which fields a message has (messages.lua), gRPC's framing (rpcs.lua).
 
 local bit = require("bit")
 local band, rshift = bit.band, bit.rshift
