@@ -30,6 +30,7 @@ class Outcome(StrEnum):
 OUTCOME_OF: Mapping[Reason, Outcome] = {
     Reason.GRANTED: Outcome.ALLOW,
     Reason.MISSING_GRANT: Outcome.DENY,
+    Reason.DENIED: Outcome.DENY,
     Reason.UNKNOWN_IDENTITY: Outcome.DENY,
     Reason.UNKNOWN_DATABASE: Outcome.DENY,
     Reason.UNKNOWN_TABLE: Outcome.DENY,
@@ -38,6 +39,8 @@ OUTCOME_OF: Mapping[Reason, Outcome] = {
     Reason.UNTRUSTED_CERTIFICATE: Outcome.REFUSE,
     Reason.UNSUPPORTED_RPC: Outcome.REFUSE,
     Reason.UNSUPPORTED_FEATURE: Outcome.REFUSE,
+    Reason.FOREIGN_SESSION: Outcome.REFUSE,
+    Reason.FOREIGN_TRANSACTION: Outcome.REFUSE,
     Reason.MALFORMED_REQUEST: Outcome.REFUSE,
     Reason.COMPRESSED_MESSAGE: Outcome.REFUSE,
     Reason.REQUEST_TOO_LARGE: Outcome.REFUSE,
@@ -86,9 +89,9 @@ class AuditRecord:
 
     `time` is RFC 3339; `identity` the peer's verified SPIFFE ID, `name` its name in the intent; `claimed_identity` what
     stands in a certificate that the filter did not accept or did not get to look at; `database` the alias;
-    `accesses` what the request does and `missing` what no grant covers, as texts (`read Orders(OrderId)`);
-    `policy` the version that decided; `commit_timestamp` RFC 3339 with nanoseconds, for writes;
-    `grpc_code` None when there was no answer. `problem` is None for a record without contradictions.
+    `accesses` what the request does and `missing` what of it no grant covers or an exception denies, as texts
+    (`read Orders(OrderId)`); `policy` the version that decided; `commit_timestamp` RFC 3339 with nanoseconds,
+    for writes; `grpc_code` None when there was no answer. `problem` is None for a record without contradictions.
     """
 
     decision: Outcome
