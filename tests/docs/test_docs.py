@@ -21,7 +21,15 @@ from spangate.cli.main import app
 from spangate.dataplane import filter_source
 from spangate.decision import decision_to_json, explain_json
 from spangate.intent import check_intent, parse_intent
-from spangate.intent.words import DATABASE_KEYS, IDENTITY_KEYS, LATER_WORDS, OPERATION_KEYS, ROOT_KEYS
+from spangate.intent.words import (
+    DATABASE_KEYS,
+    IDENTITY_KEYS,
+    ITEM_KEYS,
+    LATER_WORDS,
+    OPERATION_KEYS,
+    ROLE_USE_KEYS,
+    ROOT_KEYS,
+)
 from spangate.model.decision import Decision, Reason
 from spangate.settings import INTERVALS, LIMITS, MIB
 from spangate.sql.ddl import parse_ddl
@@ -201,7 +209,7 @@ def test_what_run_sets_for_the_emulator_is_documented() -> None:
 
 
 def test_every_key_of_the_intent_is_documented_and_no_other() -> None:
-    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *OPERATION_KEYS}
+    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
     assert words_in_first_cells(section(text_of("docs/intent.md"), "## Keys")) == keys
 
 

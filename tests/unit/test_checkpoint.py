@@ -6,15 +6,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from fakes.clock import NOON, FakeClock
 from fakes.http import exchange_headers
-from fakes.shop import policy
+from fakes.shop import INTENT, policy
 from spangate.adapters.checkpoint_door import checkpoint_app
 from spangate.adapters.unix_server import UnixServer
-from spangate.checkpoint.service import Checkpoint, judge, transaction_tag
+from spangate.checkpoint.service import Answer, Checkpoint, judge, transaction_tag
 from spangate.errors import TryAgain
 from spangate.model.access import Access, Operation
 from spangate.model.decision import Decision, Reason
@@ -62,11 +64,11 @@ def mutation(*parts: str) -> str:
 
 
 def reason_of(identity: str, encoded: bytes) -> Reason:
-    return judge(POLICY, FakeStatements(), identity, encoded).reason
+    return judge(POLICY, FakeStatements(), identity, encoded, NOON).reason
 
 
 def test_a_granted_statement_is_allowed() -> None:
-    decision = judge(POLICY, FakeStatements(), CHECKOUT, sql("SELECT Name FROM Customers"))
+    decision = judge(POLICY, FakeStatements(), CHECKOUT, sql("SELECT Name FROM Customers"), NOON)
     assert decision.allowed
     assert decision.accesses == READ_NAMES
     assert decision.name == "checkout"
@@ -119,7 +121,7 @@ def test_every_request_has_its_reason(identity: str, encoded: bytes, reason: Rea
 def test_what_is_done_to_a_database_takes_its_grant(operation: Operation, encoded: bytes) -> None:
     assert reason_of(CHECKOUT, encoded) is Reason.MISSING_GRANT
     grant = Grant("checkout", "shop", operation, "", frozenset())
-    decision = judge(replace(POLICY, grants=(*POLICY.grants, grant)), FakeStatements(), CHECKOUT, encoded)
+    decision = judge(replace(POLICY, grants=(*POLICY.grants, grant)), FakeStatements(), CHECKOUT, encoded, NOON)
     assert decision.allowed
     assert decision.grants == (grant,)
 
@@ -131,13 +133,66 @@ def test_one_unreadable_statement_denies_a_whole_batch() -> None:
 
 def test_a_stranger_costs_no_analysis() -> None:
     statements = FakeStatements()
-    judge(POLICY, statements, STRANGER, sql("SELECT Name FROM Customers"))
+    judge(POLICY, statements, STRANGER, sql("SELECT Name FROM Customers"), NOON)
     assert statements.asked == []
+
+
+ENDING = policy(
+    INTENT.replace("schema: schema.sql}", "schema: schema.sql, tags: keep, secure_context: true}").replace(
+        "update: [Orders(Status)]",
+        'update: [{on: "Orders(Status)", until: 2030-01-02T12:30Z}, {on: Orders, until: 2030-01-02T13:00Z}]',
+    )
+)
+UPDATE = shape("Commit", mutation("update", "Orders", "OrderId", "Status"))
+
+
+def test_a_grant_holds_before_its_end_and_not_at_it() -> None:
+    end = NOON + timedelta(hours=1)
+    assert judge(ENDING, FakeStatements(), CHECKOUT, UPDATE, end - timedelta(microseconds=1)).allowed
+    ended = judge(ENDING, FakeStatements(), CHECKOUT, UPDATE, end)
+    assert ended.reason is Reason.MISSING_GRANT
+    assert ended.detail == "extend the grant that ended at 2030-01-02T13:00Z (spangate.yaml:17:71)"
+
+
+def test_the_epoch_changes_at_the_moment_something_ends_and_the_tag_does_not() -> None:
+    clock = FakeClock()
+    checkpoint = Checkpoint(ENDING, FakeStatements(), lambda _: None, clock)
+    found = []
+    for minute in (0, 29, 30, 59, 60, 600):
+        clock.set(NOON + timedelta(minutes=minute))
+        answer = checkpoint.answer(CHECKOUT, shape("CreateSession"))
+        assert answer.epoch == checkpoint.epoch
+        assert answer.tag == transaction_tag(SpiffeId.parse(CHECKOUT), ENDING.version)
+        found.append((answer.epoch.removeprefix(ENDING.version), answer.decision.id))
+    assert [epoch for epoch, _ in found] == [".0", ".0", ".1", ".1", ".2", ".2"]
+    # An id stands for one content: it differs with the epoch, and only with it.
+    assert len({number for _, number in found}) == 3
+
+
+def test_without_ends_the_epoch_is_the_version() -> None:
+    assert Checkpoint(POLICY, FakeStatements(), lambda _: None, FakeClock()).epoch == POLICY.version
+
+
+def test_an_answer_says_who_owns_what_comes_of_it_and_what_the_database_wants() -> None:
+    plain = Checkpoint(POLICY, FakeStatements(), lambda _: None, FakeClock()).answer(CHECKOUT, shape("CreateSession"))
+    assert (plain.owner, plain.keep_tags, plain.context) == (SpiffeId.parse(CHECKOUT).key, False, "")
+    full = Checkpoint(ENDING, FakeStatements(), lambda _: None, FakeClock()).answer(CHECKOUT, shape("CreateSession"))
+    assert (full.owner, full.keep_tags, full.context) == (SpiffeId.parse(CHECKOUT).key, True, CHECKOUT)
+    denied = Checkpoint(ENDING, FakeStatements(), lambda _: None, FakeClock()).answer(CHECKOUT, sql("nonsense"))
+    assert (denied.tag, denied.owner, denied.keep_tags, denied.context) == ("", "", False, "")
+
+
+def test_an_exception_has_its_own_reason() -> None:
+    denying = policy(INTENT.replace("update: [Orders(Status)]", "deny: {insert: [Orders]}"))
+    insert = shape("Commit", mutation("insert", "Orders", "OrderId"))
+    decision = judge(denying, FakeStatements(), CHECKOUT, insert, NOON)
+    assert decision.reason is Reason.DENIED
+    assert [str(grant) for grant in decision.grants] == ["checkout may not insert Orders in shop (spangate.yaml:17:23)"]
 
 
 def test_an_allow_brings_role_and_tag_within_spanners_limit() -> None:
     recorded: list[Decision] = []
-    answer = Checkpoint(POLICY, FakeStatements(), recorded.append).answer(CHECKOUT, shape("CreateSession"))
+    answer = Checkpoint(POLICY, FakeStatements(), recorded.append, FakeClock()).answer(CHECKOUT, shape("CreateSession"))
     assert answer.role == "sg_checkout"
     assert answer.tag == transaction_tag(SpiffeId.parse(CHECKOUT), POLICY.version)
     assert len(answer.tag) <= 50
@@ -149,7 +204,7 @@ Ask = Callable[..., tuple[int, dict[str, str], str]]
 
 
 @contextmanager
-def door(record: Callable[[Decision], None], own: Policy = POLICY) -> Iterator[Ask]:
+def door(record: Callable[[Decision], None], policy: Policy = POLICY) -> Iterator[Ask]:
     """The door on a real socket; ask it with a method, a target, a body and an identity."""
     with tempfile.TemporaryDirectory(prefix="sg-") as directory:
         path = Path(directory) / "checkpoint.sock"
@@ -160,7 +215,7 @@ def door(record: Callable[[Decision], None], own: Policy = POLICY) -> Iterator[A
             status, answer, content = exchange_headers(path, method, target, body, headers)
             return status, answer, content.decode()
 
-        with UnixServer(checkpoint_app(Checkpoint(own, FakeStatements(), record), lambda: KEYS), path):
+        with UnixServer(checkpoint_app(Checkpoint(policy, FakeStatements(), record, FakeClock()), lambda: KEYS), path):
             yield ask
 
 
@@ -181,7 +236,10 @@ def test_the_door_answers_in_headers() -> None:
         _, epoch, _ = ask("/epoch")
     assert allowed["x-spangate-decision"] == "allow"
     assert allowed["x-spangate-epoch"] == epoch["x-spangate-epoch"] == POLICY.version
+    assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
+    assert not {"x-spangate-keep-tags", "x-spangate-context", "x-spangate-remember"} & {*allowed, *denied}
     assert denied["x-spangate-decision"] == "deny"
+    assert "x-spangate-owner" not in denied
     assert denied["x-spangate-reason"] == "unknown-identity"
     assert epoch["x-spangate-seal"] == KEYS
     assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
@@ -190,12 +248,27 @@ def test_the_door_answers_in_headers() -> None:
     assert denied["x-spangate-id"] in message
 
 
-def test_the_door_says_whether_tags_are_kept_and_who_is_in_the_secure_context() -> None:
-    database = replace(POLICY.databases["shop"], keep_tags=True, secure_context=True)
-    own = replace(POLICY, databases={**POLICY.databases, "shop": database})
-    with door(lambda _: None, own) as ask:
+def test_the_door_says_what_a_database_wants_and_counts_ends_in_both_epochs() -> None:
+    with door(lambda _: None, ENDING) as ask:
         _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+        _, epoch, _ = ask("/epoch")
     assert (allowed["x-spangate-keep-tags"], allowed["x-spangate-context"]) == ("1", CHECKOUT)
+    assert allowed["x-spangate-epoch"] == epoch["x-spangate-epoch"] == f"{ENDING.version}.0"
+
+
+def test_the_door_says_what_must_not_be_remembered() -> None:
+    class Forgetful(Checkpoint):
+        def answer(self, identity: str, shape: bytes) -> Answer:
+            return replace(super().answer(identity, shape), remember=False)
+
+    with tempfile.TemporaryDirectory(prefix="sg-") as directory:
+        path = Path(directory) / "checkpoint.sock"
+        checkpoint = Forgetful(POLICY, FakeStatements(), lambda _: None, FakeClock())
+        with UnixServer(checkpoint_app(checkpoint, lambda: KEYS), path):
+            for identity in (CHECKOUT, STRANGER):
+                headers = {"x-spangate-identity": identity}
+                _, answer, _ = exchange_headers(path, "POST", "/decide", shape("CreateSession"), headers)
+                assert answer["x-spangate-remember"] == "0"
 
 
 def test_the_door_gives_no_decision_where_it_has_none() -> None:

@@ -44,6 +44,39 @@ def test_the_starter_is_fine_as_it_is(starter: Path) -> None:
     assert facts["policy"] in done.stdout
 
 
+def test_check_shows_what_everything_stands_for(starter: Path) -> None:
+    path = starter / "spangate.yaml"
+    text = path.read_text().replace(
+        "      read: [Notes(NoteId, Text)]", "      deny: {read: [Notes(Author)]}\n    roles: [reader]"
+    )
+    path.write_text(
+        text.replace(
+            "      read:   [Notes]", "      read:   [Notes(* except Author), {on: N*, until: 2020-01-01T00:00Z}]"
+        )
+        + "  idle: {main: {read: [Notes]}}\n"
+        + "roles: {reader: {main: {read: [{on: '*', until: 2999-12-31T18:00:30Z}], schema: true}}}\n"
+    )
+    path.write_text(path.read_text().replace("  viewer: {work", "  idle: {workload: default/idle}\n  viewer: {work"))
+    done = spangate("check", cwd=starter)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.split()).partition(" (line")[0] for line in done.stdout.splitlines()]
+    assert "main read Notes(* except Author) = CreatedAt, NoteId, Text" in lines
+    assert "main read N* = Notes ended 2020-01-01T00:00Z" in lines
+    assert "main read * = Notes by role reader until 2999-12-31T18:00:30Z" in lines
+    assert "main schema by role reader" in lines
+    assert "main deny read Notes(Author)" in lines
+    grants = json.loads(spangate("check", "--json", cwd=starter).stdout)["grants"]
+    assert {"role": "reader", "until": "2999-12-31T18:00:30+00:00", "table": "Notes"}.items() <= next(
+        grant for grant in grants if grant["text"] == "*"
+    ).items()
+
+
+def test_an_identity_that_holds_nothing_is_shown_too(starter: Path) -> None:
+    path = starter / "spangate.yaml"
+    path.write_text(path.read_text().replace("  viewer: {work", "  idle: {workload: default/idle}\n  viewer: {work"))
+    assert "holds nothing" in spangate("check", cwd=starter).stdout
+
+
 def test_init_overwrites_nothing(starter: Path) -> None:
     (starter / "spangate.yaml").write_text("mine")
     done = spangate("init", cwd=starter)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from fakes import shop
+from fakes.clock import NOON
 from spangate.decision import decide, decision_id, refuse, standing
 from spangate.decision.rule import DETAIL_CHARACTERS_MAX
 from spangate.model.access import Access, Operation
@@ -22,7 +23,7 @@ ELSEWHERE = DatabasePath("spangate-local", "main", "elsewhere")
 def asked(
     *accesses: Access, who: SpiffeId = shop.CHECKOUT, policy: Policy | None = None, path: DatabasePath = shop.PATH
 ) -> Decision:
-    return decide(policy or shop.policy(), who, "ExecuteSql", path, accesses, "id")
+    return decide(policy or shop.policy(), who, "ExecuteSql", path, accesses, "id", NOON)
 
 
 def policy_with(body: str) -> Policy:
@@ -184,9 +185,123 @@ def test_an_identity_without_any_grant_in_a_database_has_no_standing_there() -> 
 
 def test_standing_is_none_for_whoever_holds_a_grant_and_else_what_decide_says() -> None:
     policy = shop.policy()
-    assert standing(policy, shop.CHECKOUT, "ExecuteSql", shop.PATH, "id") is None
+    assert standing(policy, shop.CHECKOUT, "ExecuteSql", shop.PATH, "id", NOON) is None
     for who, path in ((shop.STRANGER, shop.PATH), (shop.COPILOT, shop.PATH), (shop.CHECKOUT, ELSEWHERE)):
-        assert standing(policy, who, "ExecuteSql", path, "id") == asked(who=who, path=path)
+        assert standing(policy, who, "ExecuteSql", path, "id", NOON) == asked(who=who, path=path)
+
+
+# Every column there is, exceptions, ends, and what is on no table.
+
+
+def test_a_star_needs_a_grant_on_the_whole_table() -> None:
+    star = Access(READ, "Orders", ("CustomerId", "OrderId", "Status", "Total"), every=True)
+    assert asked(star, policy=policy_with("{read: [Orders]}")).allowed
+    assert asked(star, policy=policy_with('{read: ["*"]}')).allowed
+    listed = asked(star, policy=policy_with("{read: [Orders(CustomerId, OrderId, Status, Total)]}"))
+    assert listed.missing == (Access(READ, "Orders", (), every=True),)
+    assert listed.detail.startswith("name the columns instead of `*`, or add `Orders` under access.checkout.shop.read")
+
+
+def test_all_columns_but_some_and_the_rest_beside_make_a_star() -> None:
+    star = Access(READ, "Orders", ("CustomerId", "OrderId", "Status", "Total"), every=True)
+    but_total = asked(star, policy=policy_with("{read: [Orders(* except Total)]}"))
+    assert but_total.missing == (Access(READ, "Orders", ("Total",)),)
+    assert but_total.detail == "add `Orders(Total)` under access.checkout.shop.read (spangate.yaml:12:35)"
+    both = asked(star, policy=policy_with("{read: [Orders(* except Total), Orders(Total)]}"))
+    assert [grant.text for grant in both.grants] == ["Orders(* except Total)", "Orders(Total)"]
+
+
+def test_a_star_rests_on_a_grant_of_the_whole_table_beside_the_columns() -> None:
+    # The wider list is looked at first, yet only the other one is about every column.
+    policy = policy_with("{read: [Orders(OrderId, Status, Total), Orders(* except Status, Total)]}")
+    star = Access(READ, "Orders", ("CustomerId", "OrderId", "Status", "Total"), every=True)
+    assert len(asked(star, policy=policy).grants) == 2
+
+
+EMAIL, NAME = Access(READ, "Customers", ("Email",)), Access(READ, "Customers", ("Name",))
+ALL = Access(READ, "Customers", ("CustomerId", "Email", "Name", "Region"), every=True)
+
+
+@pytest.mark.parametrize(
+    ("denied", "access", "part"),
+    [
+        ("Customers(Email)", EMAIL, EMAIL),
+        ("Customers(Email)", Access(READ, "Customers", ("Email", "Name")), EMAIL),
+        ("Customers(Email)", ALL, EMAIL),
+        # A column that `*` does not show today, and may tomorrow.
+        ("Customers(Email)", Access(READ, "Customers", ("Name",), every=True), Access(READ, "Customers", (), True)),
+        ("Customers(Email)", NAME, None),
+        ("Customers(Email)", Access(READ, "Customers"), None),
+        ("Customers", NAME, NAME),
+        ("Customers", Access(READ, "Customers"), Access(READ, "Customers")),
+        ('"C*"', NAME, NAME),
+        ("Orders", NAME, None),
+    ],
+)
+def test_an_exception_wins_over_every_grant(denied: str, access: Access, part: Access | None) -> None:
+    decision = asked(access, policy=policy_with(f"{{read: [Customers, '*'], deny: {{read: [{denied}]}}}}"))
+    assert decision.reason is (Reason.GRANTED if part is None else Reason.DENIED)
+    if part is not None:
+        assert decision.missing == (part,)
+        assert [grant.deny for grant in decision.grants] == [True]
+
+
+def test_an_exception_for_one_operation_is_none_for_another() -> None:
+    policy = policy_with("{read: [Orders], write: [Orders], deny: {delete: [Orders]}}")
+    assert asked(Access(READ, "Orders", ("Total",)), Access(INSERT, "Orders", ("Total",)), policy=policy).allowed
+    assert asked(Access(DELETE, "Orders"), policy=policy).reason is Reason.DENIED
+
+
+def test_an_exception_alone_gives_no_standing() -> None:
+    decision = asked(policy=policy_with("{deny: {delete: [Orders]}}"))
+    assert (decision.allowed, decision.reason) == (False, Reason.MISSING_GRANT)
+
+
+def test_an_exception_that_has_ended_denies_nothing() -> None:
+    body = '{read: [Orders], deny: {read: [{on: Orders, until: "2030-01-02T12:00Z"}]}}'
+    assert asked(Access(READ, "Orders", ("Total",)), policy=policy_with(body)).allowed
+    assert not asked(Access(READ, "Orders", ("Total",)), policy=policy_with(body.replace("12:00", "12:01"))).allowed
+
+
+def test_who_holds_nothing_any_more_has_no_standing_and_the_last_end_is_named() -> None:
+    body = "{read: [{on: Orders, until: 2030-01-01T00:00Z}, {on: Customers, until: 2030-01-02T11:59:30Z}]}"
+    decision = asked(policy=policy_with(body))
+    assert (decision.allowed, decision.reason) == (False, Reason.MISSING_GRANT)
+    assert decision.detail == "extend the grant that ended at 2030-01-02T11:59:30Z (spangate.yaml:12:80)"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Operation.SCHEMA,
+        Operation.DDL,
+        Operation.INFORMATION_SCHEMA,
+        Operation.SPANNER_SYS,
+        Operation.EXCLUDE_FROM_CHANGE_STREAMS,
+    ],
+)
+def test_what_is_about_the_database_is_granted_and_denied_by_a_switch(operation: Operation) -> None:
+    access = Access(operation, "")
+    assert asked(access, policy=policy_with(f"{{{operation}: true}}")).allowed
+    lacking = asked(access, policy=policy_with("{read: ['*']}"))
+    assert lacking.detail == f"add `{operation}: true` under access.checkout.shop"
+    assert not asked(access, policy=policy_with(f"{{{operation}: true, deny: {{{operation}: true}}}}")).allowed
+
+
+def test_partitioned_dml_begins_with_a_grant_on_any_table_and_goes_on_with_one_on_its_own() -> None:
+    begin = Access(Operation.PARTITIONED_DML, "")
+    orders, items = (Access(Operation.PARTITIONED_DML, table) for table in ("Orders", "OrderItems"))
+    policy = policy_with("{partitioned_dml: [OrderItems, Orders], update: [Orders]}")
+    assert asked(begin, policy=policy).allowed
+    assert [grant.table for grant in asked(begin, orders, policy=policy).grants] == ["Orders"]
+    only_orders = policy_with("{partitioned_dml: [Orders], update: [Orders]}")
+    assert not asked(items, policy=only_orders).allowed
+    assert not asked(begin, policy=policy_with("{update: [Orders]}")).allowed
+
+
+def test_a_moment_without_its_zone_decides_nothing() -> None:
+    with pytest.raises(ValueError, match="without its zone"):
+        decide(shop.policy(), shop.CHECKOUT, "ExecuteSql", shop.PATH, (), "id", NOON.replace(tzinfo=None))
 
 
 def test_a_refusal_carries_its_reason_and_a_bounded_detail() -> None:

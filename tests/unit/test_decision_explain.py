@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from fakes import shop
+from fakes.clock import NOON
 from spangate.decision import (
     BadDecisionRecord,
     decide,
@@ -29,7 +31,7 @@ ID = "mfrggzdfmztwq2lk"
 
 
 def asked(*accesses: Access, who: SpiffeId = shop.REPORTS) -> Decision:
-    return decide(POLICY, who, "ExecuteSql", shop.PATH, accesses, ID)
+    return decide(POLICY, who, "ExecuteSql", shop.PATH, accesses, ID, NOON)
 
 
 def refused(reason: Reason, detail: str = "", who: SpiffeId = shop.REPORTS) -> Decision:
@@ -83,6 +85,81 @@ def test_line_breaks_in_a_detail_become_blanks_and_controls_question_marks() -> 
 def test_an_allow_has_no_denial() -> None:
     with pytest.raises(ValueError, match="no denial"):
         denial_message(ALLOWED)
+
+
+RICH = shop.policy(
+    shop.INTENT.replace("\naccess:", "\nroles: {clerk: {shop: {read: [Orders]}}}\naccess:").replace(
+        "      read: [Orders, OrderItems, Customers(CustomerId, Region)]",
+        "      read: [Orders(Total), OrderItems]\n      ddl: {until: 2026-12-31T18:00Z}\n"
+        "      deny: {delete: [Orders], read: [Customers]}\n    roles: [clerk]",
+    )
+)
+
+
+def rich(*accesses: Access) -> Decision:
+    return dataclasses.replace(
+        decide(RICH, shop.REPORTS, "ExecuteSql", shop.PATH, accesses, ID, NOON), policy="3f2a9c1b7d04"
+    )
+
+
+def test_a_star_is_answered_with_the_way_out() -> None:
+    columns = ("Item", "OrderId", "Quantity")
+    policy = shop.policy(
+        shop.INTENT.replace("read:   [Customers(CustomerId, Name), Orders, OrderItems]", "read: [OrderItems(Item)]")
+    )
+    star = Access(READ, "OrderItems", columns, every=True)
+    decision = decide(policy, shop.CHECKOUT, "ExecuteSql", shop.PATH, (star,), ID, NOON)
+    assert " may not read OrderItems(*) in shop; name the columns instead of `*` [missing-grant," in denial_message(
+        decision
+    )
+    assert (
+        "no grant gives it; name the columns instead of `*`, or add `OrderItems` under access.checkout.shop.read "
+        "(spangate.yaml:15:14) to allow it"
+    ) in explain_sentence(decision)
+
+
+def test_an_exception_is_named_to_whoever_keeps_the_policy_and_not_to_the_caller() -> None:
+    decision = rich(Access(READ, "Customers", ("Name",)), Access(DELETE, "Orders"))
+    text = denial_message(decision)
+    assert " may not delete Orders, read Customers(Name) in shop: an exception denies it [denied," in text
+    assert shop.FILE not in text
+    assert explain_sentence(decision) == (
+        "reports may not delete Orders, read Customers(Name) in shop: denied by access.reports.shop.deny.delete at "
+        "spangate.yaml:23:23 and access.reports.shop.deny.read at spangate.yaml:23:39 (policy 3f2a9c1b7d04)."
+    )
+
+
+def test_a_grant_by_a_role_is_named_where_it_stands() -> None:
+    assert "because of roles.clerk.shop.read at spangate.yaml:12:" in explain_sentence(rich(Access(READ, "Orders")))
+
+
+def test_a_grant_that_has_ended_is_named_with_its_end() -> None:
+    later = decide(
+        RICH, shop.REPORTS, "X", shop.PATH, (Access(Operation.DDL, ""),), ID, datetime(2026, 12, 31, 18, tzinfo=UTC)
+    )
+    assert "may not change the schema in shop [missing-grant," in denial_message(later)
+    assert "no grant gives it; extend the grant that ended at 2026-12-31T18:00Z (spangate.yaml:22:12) to allow it" in (
+        explain_sentence(later)
+    )
+
+
+WORDS = {
+    Access(Operation.SCHEMA, ""): "read the schema",
+    Access(Operation.DDL, ""): "change the schema",
+    Access(Operation.INFORMATION_SCHEMA, ""): "read INFORMATION_SCHEMA",
+    Access(Operation.SPANNER_SYS, ""): "read SPANNER_SYS",
+    Access(Operation.EXCLUDE_FROM_CHANGE_STREAMS, ""): "leave writes out of change streams",
+    Access(Operation.PARTITIONED_DML, ""): "run partitioned DML",
+    Access(Operation.PARTITIONED_DML, "Orders"): "run partitioned DML on Orders",
+    Access(Operation.EXECUTE, "Embed"): "execute Embed",
+    Access(Operation.SEND, "Jobs"): "send to Jobs",
+    Access(Operation.ACK, "Jobs"): "acknowledge messages of Jobs",
+}
+
+
+@pytest.mark.parametrize("access", WORDS, ids=str)
+def test_every_operation_is_told_in_words(access: Access) -> None:
+    assert f" may not {WORDS[access]} in shop [missing-grant," in denial_message(asked(access))
 
 
 def test_every_reason_has_a_sentence_for_both_readers() -> None:
@@ -169,7 +246,18 @@ def test_for_programs_the_sentence_stands_beside_the_record() -> None:
     assert decision_from_json(found) == DENIED
 
 
-@pytest.mark.parametrize("decision", [ALLOWED, DENIED, asked(), asked(who=shop.STRANGER)])
+@pytest.mark.parametrize(
+    "decision",
+    [
+        ALLOWED,
+        DENIED,
+        asked(),
+        asked(who=shop.STRANGER),
+        rich(Access(DELETE, "Orders")),
+        rich(Access(Operation.DDL, "")),
+        rich(Access(READ, "Orders", ("Total",), every=True)),
+    ],
+)
 def test_a_decision_survives_being_written_down(decision: Decision) -> None:
     back = decision_from_json(json.loads(json.dumps(decision_to_json(decision))))
     assert back == decision
@@ -190,8 +278,13 @@ def damaged() -> list[object]:
         {**good, "id": None},
         {**good, "policy": None},
     ]
-    found += [{**good, "accesses": [{"operation": "drop", "table": "T", "columns": []}]}]
-    found += [{**good, "accesses": [{"operation": "read", "table": "T", "columns": [1]}]}]
+    access = {"operation": "read", "table": "T", "columns": [], "every": False}
+    assert decision_from_json({**good, "accesses": [access]})
+    for key, value in {"operation": "drop", "columns": [1], "every": 0}.items():
+        found.append({**good, "accesses": [{**access, key: value}]})
+    for key, value in {"every": 1, "deny": None, "until": "soon", "role": 1}.items():
+        found.append({**good, "grants": [{**grant, key: value}]})
+    found += [{**good, "grants": [{**grant, "until": "2030-01-01T00:00:00"}]}]
     found += [{**good, "grants": [{**grant, "position": {"file": "f", "line": True, "column": 1}}]}]
     found += [{**good, "grants": [{**grant, "position": None}]}, {**good, "grants": [{**grant, "columns": "ab"}]}]
     return found

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from fakes import shop
 from spangate.errors import Broken
-from spangate.intent import IntentErrors, check_intent, parse_intent
+from spangate.intent import IntentErrors, check_intent, expand, parse_intent
 from spangate.intent.words import IDENTITY_NAME, IDENTITY_NAME_CHARACTERS_MAX
 from spangate.model.access import Operation
 from spangate.model.identity import SPIFFE_ID_BYTES_MAX
-from spangate.model.policy import Grant, role_of
-from spangate.model.schema import Schema
+from spangate.model.policy import Grant, moment_text, role_of
+from spangate.model.schema import Dialect, ObjectKind, Schema, SchemaObject
 
 
 def granted(intent: str, schema: Schema = shop.SCHEMA) -> set[tuple[str, str, str, frozenset[str]]]:
@@ -115,15 +117,32 @@ def test_the_version_is_the_beginning_of_the_hash_of_the_canonical_form() -> Non
 def test_the_canonical_form_writes_everything_out() -> None:
     policy = shop.policy(with_access("{read: [Orders(Total), Orders(OrderId)], delete: [Orders]}"))
     assert json.loads(policy.canonical) == {
-        "form": 1,
+        "form": 2,
         "trust_domain": "shop.example",
-        "databases": {"shop": {"path": str(shop.PATH), "schema": shop.SCHEMA.fingerprint}},
+        "databases": {
+            "shop": {
+                "path": str(shop.PATH),
+                "schema": shop.SCHEMA.fingerprint,
+                "keep_tags": False,
+                "secure_context": False,
+            }
+        },
         "identities": {
             "checkout": "spiffe://shop.example/ns/shop/sa/checkout",
             "reports": "spiffe://shop.example/ns/analytics/sa/reports",
             "copilot": "spiffe://shop.example/ns/tools/sa/copilot",
         },
-        "access": {"checkout": {"shop": {"delete": {"Orders": []}, "read": {"Orders": ["OrderId", "Total"]}}}},
+        "access": {
+            "checkout": {
+                "shop": {
+                    "standing": "always",
+                    "tables": {
+                        "delete": {"Orders": {"any": "always", "every": "always"}},
+                        "read": {"Orders": {"any": "always", "columns": {"always": ["OrderId", "Total"]}}},
+                    },
+                }
+            }
+        },
     }
     assert policy.canonical == json.dumps(json.loads(policy.canonical), sort_keys=True, separators=(",", ":"))
 
@@ -146,6 +165,14 @@ OTHER = [
     with_access("{read: [Orders(OrderId, Total)]}").replace("instance: main", "instance: other"),
     with_access("{read: [Orders(OrderId, Total)]}").replace("tools/copilot", "tools/copilot2"),
     with_access("{read: [Orders(OrderId, Total)]}").replace("copilot:  ", "pilot:  "),
+    with_access("{read: [Orders(OrderId, Total)]}").replace("schema.sql", "schema.sql, tags: keep"),
+    with_access("{read: [Orders(OrderId, Total)]}").replace("schema.sql", "schema.sql, secure_context: true"),
+    with_access("{read: [{on: 'Orders(OrderId, Total)', until: 2030-01-01T00:00Z}]}"),
+    with_access("{read: [{on: 'Orders(OrderId, Total)', until: 2030-01-01T00:00:01Z}]}"),
+    with_access("{read: [Orders(OrderId, Total)], deny: {read: [Orders(Total)]}}"),
+    with_access("{read: [Orders(OrderId, Total)], deny: {read: [Orders(Status)]}}"),
+    with_access("{read: [Orders(* except Status)]}"),
+    with_access("{read: [Orders(OrderId, Total)], schema: true}"),
 ]
 
 
@@ -168,9 +195,207 @@ def test_delete_from_a_table_is_not_the_same_as_nothing() -> None:
     assert shop.policy(with_access("{read: [Orders], delete: [Orders]}")).version != shop.policy(base).version
 
 
+# Patterns, exceptions, roles, ends.
+
+KINDS = replace(
+    shop.SCHEMA,
+    tables=(*shop.SCHEMA.tables, shop.table("sales.Orders", "OrderId"), shop.table("sales.Notes", "NoteId")),
+    objects=(
+        SchemaObject(ObjectKind.VIEW, "OrderTotals", ""),
+        SchemaObject(ObjectKind.CHANGE_STREAM, "Feed", ""),
+        SchemaObject(ObjectKind.SEQUENCE, "Numbers", ""),
+        SchemaObject(ObjectKind.MODEL, "Embed", ""),
+        SchemaObject(ObjectKind.QUEUE, "Jobs", ""),
+        SchemaObject(ObjectKind.QUEUE, "JobsToo", ""),
+    ),
+)
+
+
+def grants_with(body: str) -> tuple[Grant, ...]:
+    return shop.policy(with_access(body), KINDS).grants
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tables"),
+    [
+        ("Order*", {"Orders", "OrderItems"}),
+        ("order*", {"Orders", "OrderItems"}),
+        ("*", {"Customers", "Orders", "OrderItems", "sales.Orders", "sales.Notes"}),
+        ("*orders", {"Orders", "sales.Orders"}),
+        ("sales.*", {"sales.Orders", "sales.Notes"}),
+        ("*.Orders", {"sales.Orders"}),
+        ("O*r*s", {"Orders", "OrderItems"}),
+        ("Orders*", {"Orders"}),
+        ("*Orders*", {"Orders", "sales.Orders"}),
+        ("s*.*s", {"sales.Orders", "sales.Notes"}),
+        ("C**s", {"Customers"}),
+    ],
+)
+def test_a_pattern_stands_for_every_table_whose_name_is_so(pattern: str, tables: set[str]) -> None:
+    found = grants_with(f'{{read: ["{pattern}"]}}')
+    assert {grant.table for grant in found} == tables
+    assert {(grant.text, grant.every) for grant in found} == {(pattern, True)}
+
+
+@pytest.mark.parametrize("pattern", ["OrderItemsItems*", "Or*Orders", "*x*", "sales*Orders*Orders"])
+def test_a_pattern_does_not_use_a_letter_twice(pattern: str) -> None:
+    with pytest.raises(IntentErrors, match="matches none of the tables"):
+        grants_with(f'{{read: ["{pattern}"]}}')
+
+
+def test_no_pattern_is_slow() -> None:
+    wide = replace(shop.SCHEMA, tables=(shop.table("a" * 128, "Id"),))
+    with pytest.raises(IntentErrors, match="matches none"):
+        shop.policy(with_access(f"{{read: [{'a*' * 60}b]}}"), wide)
+
+
+def test_patterns_of_models_and_queues_stand_for_those() -> None:
+    found = grants_with('{execute: ["*"], send: [Jobs*], ack: [Jobs]}')
+    assert {(str(grant.operation), grant.table) for grant in found} == {
+        ("execute", "Embed"),
+        ("send", "Jobs"),
+        ("send", "JobsToo"),
+        ("ack", "Jobs"),
+    }
+
+
+def test_an_exceptions_pattern_stands_for_views_change_streams_and_sequences_too() -> None:
+    granted, denied = grants_with('{read: ["*"]}'), grants_with('{read: [Orders], deny: {read: ["*"]}}')
+    assert not {grant.table for grant in granted} & {"OrderTotals", "Feed", "Numbers"}
+    assert {grant.table for grant in denied if grant.deny} == {grant.table for grant in granted} | {
+        "OrderTotals",
+        "Feed",
+        "Numbers",
+    }
+
+
+def test_views_change_streams_and_sequences_are_granted_by_name_and_without_columns() -> None:
+    found = grants_with("{read: [ordertotals, Feed, Numbers], update: [numbers]}")
+    assert {(str(grant.operation), grant.table, grant.columns) for grant in found} == {
+        ("read", "OrderTotals", frozenset()),
+        ("read", "Feed", frozenset()),
+        ("read", "Numbers", frozenset()),
+        ("update", "Numbers", frozenset()),
+    }
+
+
+def test_what_belongs_to_a_table_tomorrow_belongs_to_a_grant_on_all_of_it_and_on_all_but_some() -> None:
+    found = grants_with("{read: [Orders, Orders(Total), Orders(* except Total)]}")
+    whole, some, but = sorted(found, key=lambda grant: grant.position)
+    assert (whole.every, some.every, but.every) == (True, False, True)
+    assert but.columns == whole.columns - {"Total"}
+
+
+def test_write_is_insert_update_and_delete() -> None:
+    assert grants_with("{write: [Orders]}") == grants_with("{insert: [Orders], update: [Orders], delete: [Orders]}")
+
+
+ROLES = (
+    shop.INTENT[: shop.INTENT.index("access:")]
+    + """\
+roles:
+  clerk:
+    shop:
+      read: [Orders, {on: Customers, until: 2027-01-01T00:00Z}]
+      deny: {read: [Customers(Email)]}
+access:
+  checkout:
+    roles: [clerk]
+  reports:
+    roles: [{role: clerk, until: 2026-12-31T18:00+01:00}]
+"""
+)
+
+
+def test_a_role_gives_its_grants_and_exceptions_and_they_end_with_the_first_end() -> None:
+    policy = shop.policy(ROLES)
+    ends = {(g.identity, g.table, g.deny): g.until for g in policy.grants}
+    first, second = datetime(2026, 12, 31, 17, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    assert ends == {
+        ("checkout", "Orders", False): None,
+        ("checkout", "Customers", False): second,
+        ("checkout", "Customers", True): None,
+        ("reports", "Orders", False): first,
+        ("reports", "Customers", False): first,
+        ("reports", "Customers", True): first,
+    }
+    assert {grant.role for grant in policy.grants} == {"clerk"}
+    assert policy.ends == (first, second)
+
+
+def test_a_role_that_nobody_has_gives_nothing() -> None:
+    unused = ROLES.replace("roles:\n  clerk", "roles:\n  idle: {shop: {delete: [Orders]}}\n  clerk", 1)
+    assert shop.policy(unused).canonical == shop.policy(ROLES).canonical
+
+
+def test_a_role_written_out_is_the_same_policy() -> None:
+    written = with_access("{read: [Orders, Customers], deny: {read: [Customers(Email)]}}")
+    by_role = (
+        written.replace("access: {checkout: {shop:", "roles: {clerk: {shop:") + "access: {checkout: {roles: [clerk]}}\n"
+    )
+    assert shop.policy(written).version == shop.policy(by_role).version
+
+
+def test_a_schema_in_another_dialect_than_the_intent_says_is_refused() -> None:
+    postgresql = replace(shop.SCHEMA, dialect=Dialect.POSTGRESQL)
+    with pytest.raises(IntentErrors, match="is in the dialect `postgresql`, not `googlesql`"):
+        shop.policy(schema=postgresql)
+    text = shop.INTENT.replace("schema: schema.sql", "schema: schema.sql, dialect: postgresql")
+    assert shop.policy(text, postgresql).grants
+
+
+def test_a_file_that_multiplies_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expand, "GRANTS_MAX", 5)
+    with pytest.raises(IntentErrors, match="makes more than 5 grants"):
+        shop.policy()
+    assert (
+        len(shop.policy(ROLES.replace("checkout:\n    roles: [clerk]", "copilot: {shop: {read: [Orders]}}")).grants)
+        == 4
+    )
+
+
+def test_patterns_that_compare_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expand, "PATTERN_COMPARISONS_MAX", 5)
+    with pytest.raises(IntentErrors, match="too many for so large a schema"):
+        shop.policy(with_access("{read: [O*, Or*]}"))
+    # What was compared once is not compared again.
+    assert shop.policy(with_access("{read: [O*, {on: O*, until: 2030-01-01T00:00Z}]}"))
+
+
 def test_grants_are_found_by_what_they_cover() -> None:
     policy = shop.policy()
     (grant,) = policy.grants_on["checkout", "shop", Operation.UPDATE, "Orders"]
     assert isinstance(grant, Grant)
     assert grant in policy.grants_of["checkout", "shop"]
     assert sum(len(grants) for grants in policy.grants_on.values()) == len(policy.grants)
+
+
+def test_exceptions_are_found_apart_from_grants_and_the_last_end_is_known() -> None:
+    policy = shop.policy(ROLES)
+    key = ("checkout", "shop", Operation.READ, "Customers")
+    assert [grant.deny for grant in policy.grants_on[key]] == [False]
+    assert [grant.deny for grant in policy.exceptions_on[key]] == [True]
+    assert policy.standing_until == {
+        ("checkout", "shop"): None,
+        ("reports", "shop"): datetime(2026, 12, 31, 17, tzinfo=UTC),
+    }
+
+
+def test_partitioned_dml_is_found_without_its_table_too() -> None:
+    policy = shop.policy(with_access("{partitioned_dml: [Orders, OrderItems], deny: {partitioned_dml: [Customers]}}"))
+    found = policy.grants_on["checkout", "shop", Operation.PARTITIONED_DML, ""]
+    assert {grant.table for grant in found} == {"Orders", "OrderItems"}
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (datetime(2026, 12, 31, 18, tzinfo=UTC), "2026-12-31T18:00Z"),
+        (datetime(2026, 12, 31, 18, 0, 5, tzinfo=UTC), "2026-12-31T18:00:05Z"),
+        (datetime(2026, 12, 31, 18, 0, 0, 250_000, tzinfo=UTC), "2026-12-31T18:00:00.25Z"),
+        (datetime(7, 1, 1, tzinfo=UTC), "0007-01-01T00:00Z"),
+    ],
+)
+def test_a_moment_is_told_as_short_as_it_is(moment: datetime, text: str) -> None:
+    assert moment_text(moment) == text
+    assert datetime.fromisoformat(text) == moment

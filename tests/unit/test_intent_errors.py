@@ -7,6 +7,7 @@ difference: `SPANGATE_REFRESH=1 python -m pytest tests/unit/test_intent_errors.p
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from spangate.intent import IntentErrors, IntentProblem, parse_intent
 from spangate.intent.errors import PROBLEMS_MAX, shown
 from spangate.intent.words import FILE_BYTES_MAX, LATER_WORDS
 from spangate.model.policy import Position
+from spangate.model.schema import ObjectKind, SchemaObject
 
 GOLDEN = Path(__file__).with_name("golden") / "intent_errors.txt"
 HEAD = shop.INTENT[: shop.INTENT.index("access:")]
@@ -28,6 +30,24 @@ def changed(old: str, new: str) -> str:
 
 def access(body: str) -> str:
     return f"{HEAD}access:\n  checkout:\n    shop:\n{body}"
+
+
+def roles(definitions: str, given: str) -> str:
+    return f"{HEAD}roles:\n  {definitions}\naccess:\n  checkout:\n    roles: {given}\n"
+
+
+# The shop's, and one of each kind that a schema can hold besides.
+SCHEMA = replace(
+    shop.SCHEMA,
+    objects=(
+        SchemaObject(ObjectKind.VIEW, "OrderTotals", ""),
+        SchemaObject(ObjectKind.CHANGE_STREAM, "Feed", ""),
+        SchemaObject(ObjectKind.SEQUENCE, "Numbers", ""),
+        SchemaObject(ObjectKind.MODEL, "Embed", ""),
+        SchemaObject(ObjectKind.QUEUE, "Jobs", ""),
+        SchemaObject(ObjectKind.GRAPH, "Ways", ""),
+    ),
+)
 
 
 CASES = {
@@ -49,10 +69,6 @@ CASES = {
     "deep nesting": "a: " + "[" * 40 + "]" * 40,
     # Words of later versions.
     "traffic": shop.INTENT + "\ntraffic:\n  - {from: shop/web, to: shop/checkout, allow: [GET /orders]}\n",
-    "write": access("      write: [Orders]\n"),
-    "deny": access("      deny: [Orders]\n"),
-    "ddl": access("      ddl: [Orders]\n"),
-    "partitioned_dml": access("      partitioned_dml: [Orders]\n"),
     "roles and until": changed("{workload: shop/checkout}", "{workload: shop/checkout, roles: [a], until: 2026-01-01}"),
     # YAML that an intent file does not use.
     "an anchor": changed("{workload: shop/checkout}", "&a {workload: shop/checkout}"),
@@ -86,6 +102,10 @@ CASES = {
     "a number as instance": changed("instance: main", "instance: 12"),
     "PostgreSQL": changed("schema: schema.sql", "schema: schema.sql, dialect: postgresql"),
     "an unknown dialect": changed("schema: schema.sql", "schema: schema.sql, dialect: mysql"),
+    "a dialect by its nickname": changed("schema: schema.sql", "schema: schema.sql, dialect: pg"),
+    "tags of another kind": changed("schema: schema.sql", "schema: schema.sql, tags: replace"),
+    "a secure context that is not true": changed("schema: schema.sql", "schema: schema.sql, secure_context: yes"),
+    "an alias called roles": changed("  shop: {instance", "  roles: {instance"),
     "an alias with a capital": changed("  shop: {instance", "  Shop: {instance"),
     "an identity with a bad name": changed("  copilot:  {", "  Co_pilot: {"),
     "an identity named by a number": changed("  copilot:  {", "  12: {"),
@@ -107,7 +127,6 @@ CASES = {
     "names that are no names": access("      read: [Or-ders, Orders(Or-der), a.b.c, 'Orders(a.b)']\n"),
     "a star for all columns": access("      read: [Orders(*)]\n"),
     "a star for all tables": access("      read: [*]\n"),
-    "a quoted star for all tables": access('      read: ["*"]\n'),
     "an unclosed parenthesis": access("      read: [Customers(CustomerId, Name, Orders]\n"),
     "an unclosed parenthesis before another": access("      read: [Customers(Name, Orders(Status)]\n"),
     "an unclosed parenthesis in block style": access("      read:\n        - Customers(Name\n        - Orders\n"),
@@ -120,6 +139,63 @@ CASES = {
     "a comma too many": access("      read: [Customers(Name,), Orders]\n"),
     "a comma too few": access("      read: [Customers(Name) Orders, Orders(Status Total)]\n"),
     "delete with columns": access("      delete: [Customers(Name), Orders]\n"),
+    # Operations, exceptions, patterns and ends.
+    "deny as a list": access("      deny: [Orders]\n"),
+    "an empty deny": access("      deny: {}\n"),
+    "a deny in a deny": access("      deny: {read: [Orders], deny: {read: [Orders]}}\n"),
+    "a deny of all but some": access("      deny: {read: [Orders(* except Total)]}\n"),
+    "a switch with tables": access("      ddl: [Orders]\n      schema: Orders\n"),
+    "a switch that is off": access("      schema: false\n      ddl: no\n      spanner_sys:\n"),
+    "a switch with other keys": access("      schema: {untl: 2026-12-31T18:00Z}\n      ddl: {}\n"),
+    "write with columns": access("      write: [Orders(Status)]\n"),
+    "partitioned DML with columns": access("      partitioned_dml: [Orders(Status)]\n"),
+    "models and queues with columns": access("      {execute: [M(A)], send: [Q(A)], ack: [Q(A)]}\n"),
+    "except without star": access("      read: [Orders(except Total)]\n"),
+    "a star without except": access("      read: [Orders(* Total), Orders(*, Total), 'Orders(Total, *)']\n"),
+    "except without columns": access("      read: [Orders(* except), Customers(* except,)]\n"),
+    "except with a column twice": access("      read: [Orders(* except total, Total)]\n"),
+    "except that leaves nothing": access("      read: [Orders(* except OrderId, CustomerId, Status, Total)]\n"),
+    "a misspelt column after except": access("      read: [Orders(* except Totl)]\n"),
+    "a pattern that matches nothing": access("      read: [Odrer*]\n      deny: {write: [Zz*]}\n"),
+    "patterns that are none": access("      read: ['a b*', a.b.c*, O-*]\n"),
+    "a pattern with a column that one match lacks": access("      read: [Order*(Status)]\n"),
+    "an end without quotes around a comma": access(
+        "      read: [{on: Orders(Status, Total), until: 2026-12-31T18:00Z}]\n"
+    ),
+    "an end without what ends": access("      read: [{until: 2026-12-31T18:00Z}]\n"),
+    "an entry in braces without end": access("      read: [{on: Orders}]\n"),
+    "a misspelt end": access("      read: [{on: Orders, untill: 2026-12-31T18:00Z}]\n"),
+    "an end on a list": access("      read: [{on: [Orders], until: 2026-12-31T18:00Z}]\n"),
+    "an end on a mapping": access("      read: [{on: {a: b}, until: 2026-12-31T18:00Z}]\n"),
+    "ends that are no moments": access(
+        "      read: [{on: Orders, until: tomorrow}, {on: Orders, until: 2026-02-30T18:00Z}, {on: Orders, until: }]\n"
+        "      ddl: {until: 2026-12-31}\n      schema: {until: [a]}\n"
+    ),
+    # Views and others.
+    "kinds under the wrong word": access(
+        "      read: [Jobs, Embed, Ways]\n      update: [OrderTotals]\n      delete: [Numbers]\n"
+        "      write: [Numbers, Feed]\n      execute: [Orders, OrderTotals]\n      send: [Orders]\n      ack: [Embed]\n"
+    ),
+    "a view with columns": access("      read: [OrderTotals(Total), Numbers(* except A)]\n"),
+    "misspelt models and queues": access("      execute: [Embde]\n      send: [Jops]\n      ack: [Zzzzz]\n"),
+    "a system table": access("      read: [INFORMATION_SCHEMA.TABLES, spanner_sys.Query_Stats]\n"),
+    "a pattern never names a view": access("      read: [OrderT*]\n"),
+    # Roles.
+    "an empty list of roles": access("      read: [Orders]\n    roles: []\n"),
+    "roles without a list": access("      read: [Orders]\n    roles: clerk\n"),
+    "roles that are none": access(
+        "      read: [Orders]\n"
+        "    roles: [~, Clerk, [a], 12, {role: a}, {until: 2026-12-31T18:00Z}, {role: a, until: x}]\n"
+    ),
+    "an unknown role": roles("clerk: {shop: {read: [Orders]}}", "[clrk]"),
+    "an unknown role where there are none": access("      read: [Orders]\n    roles: [clerk]\n"),
+    "a role twice": roles("clerk: {shop: {read: [Orders]}}", "[clerk, {role: clerk, until: 2026-12-31T18:00Z}]"),
+    "a role in a role": roles("clerk: {shop: {read: [Orders]}, roles: [a]}", "[clerk]"),
+    "misspelt names in a role": roles("clerk: {shop: {read: [Odrers]}, shopp: {read: [Orders]}}", "[clerk]"),
+    "misspelt names in a role that nobody has": roles(
+        "clerk: {shop: {read: [Orders]}}\n  unused: {shop: {read: [Orders(Sattus)]}}", "[clerk]"
+    ),
+    "a role of an unknown identity": changed("  reports:\n    shop:", "  report:\n    roles: [a]\n    shop:"),
     # Names that must exist, once.
     "a misspelt table": access("      read: [Custmers]\n"),
     "a misspelt column": access("      read: [Customers(CustomerId, Nmae)]\n"),
@@ -144,7 +220,7 @@ CASES = {
 
 def answer(text: str) -> str:
     try:
-        shop.policy(text)
+        shop.policy(text, SCHEMA)
     except IntentErrors as error:
         return str(error)
     return "accepted"

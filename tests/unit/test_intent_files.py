@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from fakes.shop import INTENT
-from spangate.adapters.intent_files import IntentWatcher, load_policy
+from spangate.adapters.intent_files import IntentWatcher, files_of, load_policy
 from spangate.errors import YourFault
 from spangate.intent import IntentErrors
+from spangate.model.database import DatabasePath
 from spangate.model.policy import Policy
+from spangate.model.schema import Schema
+from spangate.sql.ddl import parse_ddl
 
 SCHEMA = """
 CREATE TABLE Customers (CustomerId STRING(36), Name STRING(MAX), Email STRING(MAX), Region STRING(8))
@@ -75,6 +78,29 @@ def test_a_file_that_is_not_text_is_refused(intent: Path) -> None:
 def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(YourFault, match="cannot read"):
         load_policy(tmp_path)
+
+
+LIVE_INTENT = INTENT.replace("schema: schema.sql", "schema: live")
+
+
+def test_a_live_schema_is_asked_of_the_database_and_no_file_is_looked_for(intent: Path) -> None:
+    (intent.parent / "schema.sql").unlink()
+    intent.write_text(LIVE_INTENT)
+    asked: list[str] = []
+
+    def live(path: DatabasePath) -> Schema:
+        asked.append(str(path))
+        return parse_ddl(SCHEMA)
+
+    assert load_policy(intent, live).databases["shop"].schema == parse_ddl(SCHEMA)
+    assert asked == ["projects/spangate-local/instances/main/databases/shop"]
+    assert files_of(intent) == [intent]
+
+
+def test_a_live_schema_that_nobody_asks_for_is_an_error_that_says_so(intent: Path) -> None:
+    intent.write_text(LIVE_INTENT)
+    with pytest.raises(YourFault, match="`shop` has a live schema"):
+        load_policy(intent)
 
 
 def test_a_change_of_the_intent_is_noticed(intent: Path, events: Events) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from fakes import shop
 from spangate.intent import Intent, IntentErrors, parse_intent
 from spangate.intent.tree import GrantEntry, Word
-from spangate.intent.words import DEFAULT_PROJECT, DEPTH_MAX
+from spangate.intent.words import DEFAULT_PROJECT, DEPTH_MAX, SWITCH_KEYS, VERB_KEYS
 from spangate.model.access import Operation
 from spangate.model.policy import Position
+from spangate.model.schema import Dialect
 
 HEAD = shop.INTENT[: shop.INTENT.index("access:")]
 
@@ -35,7 +38,7 @@ def words(intent: Intent) -> list[Word]:
     for identity in intent.identities:
         found += [identity.name, identity.namespace, identity.service_account]
     for access in intent.access:
-        found += [access.identity, access.database]
+        found += [access.holder, access.database]
         for grant in access.grants:
             found += [grant.table, *(grant.columns or ())]
     return found
@@ -58,7 +61,7 @@ def test_the_example_of_the_design_reads_as_it_is_meant() -> None:
         ("reports", "analytics", "reports"),
         ("copilot", "tools", "copilot"),
     ]
-    assert [(str(entry.identity), str(entry.database), meaning(list(entry.grants))) for entry in intent.access] == [
+    assert [(str(entry.holder), str(entry.database), meaning(list(entry.grants))) for entry in intent.access] == [
         (
             "checkout",
             "shop",
@@ -153,9 +156,125 @@ def test_a_table_may_stand_in_a_named_schema() -> None:
     assert meaning(grants("      read: [sales.Orders(OrderId)]\n")) == [("read", "sales.Orders(OrderId)")]
 
 
-def test_all_four_operations_are_read() -> None:
-    body = "".join(f"      {operation}: [Orders]\n" for operation in Operation)
+def test_every_operation_is_read_and_write_is_three() -> None:
+    body = "".join(f"      {key}: [Orders]\n" for key in VERB_KEYS if key != "write")
+    body += "".join(f"      {key}: true\n" for key in SWITCH_KEYS)
     assert [grant.operation for grant in grants(body)] == list(Operation)
+    assert meaning(grants("      write: [Orders]\n")) == [
+        ("insert", "Orders"),
+        ("update", "Orders"),
+        ("delete", "Orders"),
+    ]
+
+
+def test_all_columns_but_some_are_taken_apart_by_yaml_and_put_together_again() -> None:
+    for body in (
+        "      read: [Orders(* except Status, Total), Items]\n",
+        "      read: [Orders(*  EXCEPT Status,Total),Items]\n",
+        "      read:\n        - Orders(* except Status, Total)\n        - Items\n",
+        '      read: ["Orders( * except Status , Total )", Items]\n',
+    ):
+        orders, items = grants(body)
+        assert (str(orders), orders.columns) == ("Orders(* except Status, Total)", None)
+        assert [word.text for word in orders.excepted] == ["Status", "Total"]
+        assert (str(items), items.excepted) == ("Items", ())
+
+
+def test_a_column_may_be_called_except() -> None:
+    (grant,) = grants("      read: [Orders(except, A)]\n")
+    assert (str(grant), grant.excepted) == ("Orders(except, A)", ())
+
+
+@pytest.mark.parametrize("pattern", ["Order*", "*", "*Items", "O*r*s", "sales.*", "*.Orders", "s*.O*"])
+def test_a_pattern_is_a_name_with_stars(pattern: str) -> None:
+    (grant,) = grants(f'      read: ["{pattern}"]\n')
+    assert (grant.is_pattern, grant.table.text) == (True, pattern)
+
+
+def test_an_entry_may_end_and_the_end_is_in_utc() -> None:
+    ending = '{on: "Orders(Status, Total)", until: 2026-12-31T18:00+01:00}'
+    one, two, three = grants(f"      read: [A, {ending}, {{until: 2026-12-31T18:00Z, on: B}}]\n")
+    assert [str(grant) for grant in (one, two, three)] == ["A", "Orders(Status, Total)", "B"]
+    assert (one.until, two.until) == (None, datetime(2026, 12, 31, 17, tzinfo=UTC))
+    assert two.position == Position(shop.FILE, 15, 23)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-12-31T18:00Z", datetime(2026, 12, 31, 18, tzinfo=UTC)),
+        ("2026-12-31T18:00:30Z", datetime(2026, 12, 31, 18, 0, 30, tzinfo=UTC)),
+        ("2026-12-31T18:00:30.25-05:30", datetime(2026, 12, 31, 23, 30, 30, 250_000, tzinfo=UTC)),
+        ("'2026-12-31T18:00+00:00'", datetime(2026, 12, 31, 18, tzinfo=UTC)),
+        ("1999-01-01T00:00Z", datetime(1999, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_an_end_is_a_moment_of_rfc_3339_to_the_minute_or_finer(text: str, moment: datetime) -> None:
+    assert grants(f"      ddl: {{until: {text}}}\n")[0].until == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-12-31",
+        "2026-12-31T18:00",
+        "2026-12-31 18:00Z",
+        "2026-12-31T18Z",
+        "2026-12-31T18:00z",
+        "2026-02-30T18:00Z",
+        "2026-12-31T25:00Z",
+        "2026-12-31T18:00:60Z",
+        "0001-01-01T00:00+23:00",
+        "9999-12-31T23:59-23:00",
+        "2026-12-31T18:00+25:00",
+        "tomorrow",
+        "12",
+        "~",
+        "[2026-12-31T18:00Z]",
+        "２０２６-12-31T18:00Z",
+    ],
+)
+def test_an_end_is_nothing_else(text: str) -> None:
+    with pytest.raises(IntentErrors, match=r"is not a moment with its zone|there is no moment|moment, not|no value"):
+        grants(f"      ddl: {{until: {text}}}\n")
+
+
+def test_exceptions_stand_in_the_same_words() -> None:
+    body = "      deny:\n        write: [Orders]\n        read: [Customers(Email), '*']\n        ddl: true\n"
+    found = grants(body)
+    assert all(grant.deny for grant in found)
+    assert {operation for operation, _ in meaning(found)} == {"insert", "update", "delete", "read", "ddl"}
+
+
+def test_roles_are_bundles_of_grants_and_are_given_to_identities() -> None:
+    text = (
+        HEAD + "roles:\n  clerk: {shop: {read: [Orders]}}\n  auditor: {shop: {read: ['*']}}\n"
+        "access:\n  checkout:\n    roles: [clerk, {role: auditor, until: 2026-12-31T18:00Z}]\n"
+        "    shop: {delete: [Orders]}\n"
+    )
+    intent = parse(text)
+    assert [word.text for word in intent.roles] == ["clerk", "auditor"]
+    assert [(str(entry.holder), str(entry.database)) for entry in intent.role_access] == [
+        ("clerk", "shop"),
+        ("auditor", "shop"),
+    ]
+    assert [(str(use.identity), str(use.role), use.until) for use in intent.role_uses] == [
+        ("checkout", "clerk", None),
+        ("checkout", "auditor", datetime(2026, 12, 31, 18, tzinfo=UTC)),
+    ]
+    assert [str(entry.holder) for entry in intent.access] == ["checkout"]
+
+
+def test_a_database_says_its_dialect_its_tags_its_context_and_where_its_schema_is() -> None:
+    text = shop.INTENT.replace(
+        "schema: schema.sql", "schema: live, dialect: postgresql, tags: keep, secure_context: true"
+    )
+    (database,) = parse(text).databases
+    assert (database.live, database.dialect) == (True, Dialect.POSTGRESQL)
+    assert (database.keep_tags, database.secure_context) == (True, True)
+    (plain,) = parse(shop.INTENT).databases
+    assert (plain.live, plain.dialect) == (False, Dialect.GOOGLESQL)
+    assert (plain.keep_tags, plain.secure_context) == (False, False)
 
 
 def test_access_may_be_left_out_for_a_policy_that_allows_nothing_yet() -> None:

@@ -1,10 +1,11 @@
 """The checkpoint's door, for the gateway's filter: HTTP on a Unix socket.
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
-         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch; an allow: -role, -tag, -owner, and where
-            the policy wants it -keep-tags: 1 and -context; a denial: -reason and the client's message as the body
-    GET  /epoch   -> 200, headers x-spangate-epoch: the version of the policy in force; x-spangate-seal: the keys that
-            the filter seals with (SealKeys.header)
+         -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
+            allow: -role, -tag, -owner, and where the database says so -keep-tags: 1 and -context; a denial: -reason and
+            the client's message as the body
+    GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
+            filter seals with (SealKeys.header)
     everything else, and 503 when it cannot decide now
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -61,10 +62,12 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Star
                 headers["x-spangate-context"] = answer.context
         else:
             headers["x-spangate-reason"] = answer.decision.reason.value
+        if not answer.remember:
+            headers["x-spangate-remember"] = "0"
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:
-        return Response(headers={"x-spangate-epoch": checkpoint.policy.version, "x-spangate-seal": seal_keys()})
+        return Response(headers={"x-spangate-epoch": checkpoint.epoch, "x-spangate-seal": seal_keys()})
 
     return Starlette(
         routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from spangate.errors import SpangateError, YourFault
 from spangate.intent import Intent, IntentErrors, IntentProblem, check_intent, parse_intent
+from spangate.intent.tree import DatabaseEntry
+from spangate.model.database import DatabasePath
 from spangate.model.policy import Policy, Position
 from spangate.model.schema import Schema
 from spangate.settings import INTERVALS
@@ -23,14 +25,17 @@ from spangate.sql.ddl import DdlError, parse_ddl
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
 
-def load_policy(path: Path) -> Policy:
-    """The checked policy of the intent file at `path`. Raises IntentErrors or YourFault."""
+def load_policy(path: Path, live: Callable[[DatabasePath], Schema] | None = None) -> Policy:
+    """The checked policy of the intent file at `path`. Raises IntentErrors or YourFault.
+
+    `live` gives the schema of a database whose entry says `schema: live`, and raises what it raises.
+    """
     intent = read_intent(path)
     problems: list[IntentProblem] = []
     schemas: dict[str, Schema] = {}
     for database in intent.databases:
         try:
-            schemas[database.alias.text] = _schema(path, database.schema.text, database.schema.position)
+            schemas[database.alias.text] = _schema_of(path, database, live)
         except IntentErrors as errors:
             problems += errors.problems
     if problems:
@@ -49,7 +54,7 @@ def files_of(path: Path) -> list[Path]:
         intent = read_intent(path)
     except SpangateError:
         return [path]
-    return [path, *(path.parent / database.schema.text for database in intent.databases)]
+    return [path, *(path.parent / database.schema.text for database in intent.databases if not database.live)]
 
 
 class IntentWatcher:
@@ -105,6 +110,17 @@ class IntentWatcher:
             except OSError:
                 found += hashlib.sha256(b"-").digest()
         return found
+
+
+def _schema_of(path: Path, database: DatabaseEntry, live: Callable[[DatabasePath], Schema] | None) -> Schema:
+    if database.live:
+        if live is None:
+            raise YourFault(
+                f"`{database.alias.text}` has a live schema, and this command does not ask databases",
+                help="name a schema file in the intent",
+            )
+        return live(DatabasePath(database.project.text, database.instance.text, database.database.text))
+    return _schema(path, database.schema.text, database.schema.position)
 
 
 def _schema(path: Path, name: str, position: Position) -> Schema:

@@ -61,8 +61,9 @@ def serve(intent: Path, socket: Path, decisions: Path, seals: SealKeyStore, shar
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
-    checkpoint = Checkpoint(policy, pool, log.record)
-    keys = SealKeys(seals, new_seal_key, SystemClock().now)
+    clock = SystemClock()
+    checkpoint = Checkpoint(policy, pool, log.record, clock)
+    keys = SealKeys(seals, new_seal_key, clock.now)
     keys.renew()
     with (
         UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"),

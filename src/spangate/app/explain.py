@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.audit_files import AuditPaths
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
 from spangate.adapters.state import StateDirectory
 from spangate.app.identities import identity_named
@@ -64,7 +65,7 @@ def explain_statement(intent: Path, identity: str, sql: str, database: str | Non
     shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), sql, ""))
     pool = AnalyserPool(workers=1)
     try:
-        return judge(policy, pool, str(spiffe_id), shape)
+        return judge(policy, pool, str(spiffe_id), shape, SystemClock().now())
     finally:
         pool.close()
 

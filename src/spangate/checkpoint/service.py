@@ -4,7 +4,7 @@ Rules:
 - A decision is recorded before it is given: if it cannot be recorded, it is not made (the caller gets an error, and the
   gateway refuses).
 - Standing comes first: whoever has no grant in a database learns nothing about it, and costs no analysis.
-- One answer rests on one policy: a policy that changes meanwhile has no part in it.
+- One answer rests on one policy and one moment: a policy or clock that changes meanwhile has no part in it.
 Not here: HTTP (adapters/checkpoint_door.py), the analysers (adapters/analysers.py), files (adapters/).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from spangate.decision import decide, decision_id, denial_message, refuse, standing
@@ -43,12 +44,21 @@ class RolesAreSpangates(Exception):
     """The request changes the database's roles or their grants, which only Spangate does."""
 
 
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Now, aware, in UTC."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told. `epoch` is the policy version the decision was made under.
+    """What the gateway is told.
 
-    Of an allow: `role` and `owner` (the identity's key) are forced on sessions; `tag` on transactions, followed by the
-    application's own with `keep_tags`; `context`, if there is one, goes into Spanner's secure context.
+    `epoch` is what the decision holds for (Policy.epoch); `owner` the key of the identity (SpiffeId.key), which its
+    sessions are labelled with; `context` what Spanner's secure context is to say, empty for nothing. With `keep_tags`
+    the application's own transaction tag is kept behind `tag`. Without `remember` the gateway must ask again each time.
     """
 
     decision: Decision
@@ -59,20 +69,29 @@ class Answer:
     owner: str = ""
     keep_tags: bool = False
     context: str = ""
+    remember: bool = True
 
 
 class Checkpoint:
     """Decides under the policy of the moment; `replace` puts another in force. Any thread may call."""
 
-    def __init__(self, policy: Policy, statements: Statements, record: Callable[[Decision], None]) -> None:
+    def __init__(
+        self, policy: Policy, statements: Statements, record: Callable[[Decision], None], clock: Clock
+    ) -> None:
         self._policy = policy
         self._statements = statements
         self._record = record
+        self._clock = clock
 
     @property
     def policy(self) -> Policy:
         """The policy in force."""
         return self._policy
+
+    @property
+    def epoch(self) -> str:
+        """What decisions made now hold for: changes with the policy, and whenever something in it ends."""
+        return self._policy.epoch(self._clock.now())
 
     def replace(self, policy: Policy) -> None:
         """From now on, `policy`."""
@@ -83,23 +102,27 @@ class Checkpoint:
 
         Raises TryAgain when there is too much to do, and what `record` raises.
         """
-        policy = self._policy
-        decision = judge(policy, self._statements, identity, shape)
+        policy, now = self._policy, self._clock.now()
+        decision = judge(policy, self._statements, identity, shape, now)
         self._record(decision)
-        if not decision.allowed or decision.name is None or decision.database is None:
-            return Answer(decision, policy.version, role="", tag="", message=denial_message(decision))
+        if not decision.allowed:
+            return Answer(decision, policy.epoch(now), role=_role(decision), tag="", message=denial_message(decision))
         spiffe_id = SpiffeId.parse(identity)
-        database = policy.databases[decision.database]
+        database = policy.databases.get(decision.database or "")
         return Answer(
             decision,
-            policy.version,
-            role=role_of(decision.name),
+            policy.epoch(now),
+            role=_role(decision),
             tag=transaction_tag(spiffe_id, policy.version),
             message="",
             owner=spiffe_id.key,
-            keep_tags=database.keep_tags,
-            context=identity if database.secure_context else "",
+            keep_tags=database is not None and database.keep_tags,
+            context=str(spiffe_id) if database is not None and database.secure_context else "",
         )
+
+
+def _role(decision: Decision) -> str:
+    return role_of(decision.name) if decision.name is not None else ""
 
 
 def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:
@@ -107,19 +130,19 @@ def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:
     return f"{TAG_PREFIX}:{spiffe_id.key}:{policy_version}"
 
 
-def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: bytes) -> Decision:
+def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: bytes, now: datetime) -> Decision:
     """Pure but for `statements`: the same arguments give the same decision."""
     try:
         spiffe_id = SpiffeId.parse(identity)
     except BadSpiffeId as error:
-        return _nobody(policy, identity, encoded_shape, f"the certificate's URI name is no SPIFFE ID: {error}")
-    number = decision_id(policy.version, spiffe_id, encoded_shape)
+        return _nobody(policy, now, identity, encoded_shape, f"the certificate's URI name is no SPIFFE ID: {error}")
+    number = decision_id(policy.epoch(now), spiffe_id, encoded_shape)
     try:
         shape = decode_shape(encoded_shape)
     except BadShape as error:
         # The filter read a request that this does not: they disagree about its meaning.
         return refuse(policy, spiffe_id, "unknown", None, Reason.MALFORMED_REQUEST, str(error), number)
-    denied = standing(policy, spiffe_id, shape.method, shape.database, number)
+    denied = standing(policy, spiffe_id, shape.method, shape.database, number, now)
     if denied is not None:
         return denied
     database = policy.database_at[shape.database]
@@ -132,7 +155,7 @@ def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: 
     except UnreadableStatement as error:
         reason, detail = Reason.UNREADABLE_STATEMENT, error.message
     else:
-        return decide(policy, spiffe_id, shape.method, shape.database, accesses, number)
+        return decide(policy, spiffe_id, shape.method, shape.database, accesses, number, now)
     return refuse(policy, spiffe_id, shape.method, shape.database, reason, detail, number)
 
 
@@ -146,9 +169,9 @@ def _accesses(shape: Shape, database: PolicyDatabase, statements: Statements) ->
     return accesses_of(shape, found, schema)
 
 
-def _nobody(policy: Policy, identity: str, encoded_shape: bytes, detail: str) -> Decision:
+def _nobody(policy: Policy, now: datetime, identity: str, encoded_shape: bytes, detail: str) -> Decision:
     return Decision(
-        id=decision_id(policy.version, identity, encoded_shape),
+        id=decision_id(policy.epoch(now), identity, encoded_shape),
         allowed=False,
         reason=Reason.UNTRUSTED_CERTIFICATE,
         identity=identity,

@@ -108,26 +108,21 @@ def setup() -> None:
 @app.command(epilog="Examples: spangate check; spangate check --json -i other/spangate.yaml")
 @_command
 def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False) -> None:
-    """Check the intent and its schemas: every error with its place."""
+    """Check the intent and its schemas, and show who may do what: patterns and roles written out."""
+    from spangate.adapters.clock import SystemClock
     from spangate.adapters.intent_files import load_policy
+    from spangate.cli.check import plan_json, plan_lines
 
     policy = load_policy(intent)
     if as_json:
-        out.print(
-            json.dumps(
-                {
-                    "policy": policy.version,
-                    "databases": {alias: str(database.path) for alias, database in policy.databases.items()},
-                    "identities": {name: str(spiffe_id) for name, spiffe_id in policy.identities.items()},
-                    "grants": len(policy.grants),
-                }
-            )
-        )
+        out.print(json.dumps(plan_json(policy)))
         return
     out.print(
         f"{intent}: fine. policy {policy.version}: {_count(policy.databases, 'database')}, "
         f"{_count(policy.identities, 'identity')}, {_count(policy.grants, 'grant')}"
     )
+    for line in plan_lines(policy, SystemClock().now()):
+        out.print(line)
 
 
 @app.command(epilog="Examples: spangate up; spangate up --port 9443; SPANNER_EMULATOR_HOST=127.0.0.1:9010 spangate up")

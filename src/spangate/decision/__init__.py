@@ -1,7 +1,7 @@
 """Policy x identity x accesses -> Decision with reasons. Pure."""
 
 from spangate.decision.explain import denial_message, explain_json, explain_sentence
-from spangate.decision.record import BadDecisionRecord, decision_from_json, decision_to_json
+from spangate.decision.record import BadDecisionRecord, decision_from_json, decision_to_json, grant_to_json
 from spangate.decision.rule import decide, decision_id, refuse, standing
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "denial_message",
     "explain_json",
     "explain_sentence",
+    "grant_to_json",
     "refuse",
     "standing",
 ]

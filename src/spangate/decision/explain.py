@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from spangate.decision.record import Json, decision_to_json
-from spangate.model.access import Access
+from spangate.model.access import Access, Operation
 from spangate.model.decision import Decision, Reason
+from spangate.model.policy import Grant
 
 # gRPC sends a status message as one HTTP/2 header, percent-encoded, and proxies commonly limit all headers to 8 KiB.
 MESSAGE_BYTES_MAX = 1024
@@ -26,6 +27,7 @@ _SENTENCE_GRANTS_MAX = 6
 # Reasons that do not come from grants. {who} is the caller, {rpc} the call.
 _BECAUSE: Mapping[Reason, str] = {
     Reason.UNKNOWN_IDENTITY: "{who} is not an identity of the policy",
+    Reason.DENIED: "{who} asked for what an exception denies",
     Reason.UNKNOWN_DATABASE: "{who} asked for a database that the policy does not name",
     Reason.UNKNOWN_TABLE: "{who} named a table or column that the schema does not have",
     Reason.UNREADABLE_STATEMENT: "{who} sent a statement that cannot be analysed",
@@ -33,12 +35,30 @@ _BECAUSE: Mapping[Reason, str] = {
     Reason.UNTRUSTED_CERTIFICATE: "the connection's certificate is not trusted",
     Reason.UNSUPPORTED_RPC: "{who} called {rpc}, which is not supported",
     Reason.UNSUPPORTED_FEATURE: "{who} used a feature of {rpc} that is not supported",
+    Reason.FOREIGN_SESSION: "{who} used a session that is not its own",
+    Reason.FOREIGN_TRANSACTION: "{who} used a transaction or partition that is not its own",
     Reason.MALFORMED_REQUEST: "{who} sent a malformed request",
     Reason.COMPRESSED_MESSAGE: "{who} sent a compressed message",
     Reason.REQUEST_TOO_LARGE: "{who} sent a request that is too large",
     Reason.CHECKPOINT_UNAVAILABLE: "the checkpoint does not answer, so the request of {who} could not be decided",
     Reason.FILTER_FAILED: "the filter failed, so the request of {who} could not be decided",
 }
+
+# Operations whose word alone is no English: on a table, and on the database as a whole.
+_ON_TABLE: Mapping[Operation, str] = {
+    Operation.PARTITIONED_DML: "run partitioned DML on",
+    Operation.SEND: "send to",
+    Operation.ACK: "acknowledge messages of",
+}
+_ON_DATABASE: Mapping[Operation, str] = {
+    Operation.PARTITIONED_DML: "run partitioned DML",
+    Operation.SCHEMA: "read the schema",
+    Operation.DDL: "change the schema",
+    Operation.INFORMATION_SCHEMA: "read INFORMATION_SCHEMA",
+    Operation.SPANNER_SYS: "read SPANNER_SYS",
+    Operation.EXCLUDE_FROM_CHANGE_STREAMS: "leave writes out of change streams",
+}
+_STAR_HINT = "; name the columns instead of `*`"
 
 
 def denial_message(decision: Decision) -> str:
@@ -49,16 +69,23 @@ def denial_message(decision: Decision) -> str:
     identity = _short(decision.identity, _IDENTITY_CHARACTERS_MAX)
     who = f"{name}({identity})" if name else identity
     end = f" [{decision.reason}, policy {decision.policy}, decision {decision.id}; see: spangate explain {decision.id}]"
-    if decision.reason is Reason.MISSING_GRANT:
-        where = _where(decision)
-        if decision.missing:
-            room = MESSAGE_BYTES_MAX - len(f"spangate: {who} may not {where}{end}".encode())
-            text = f"{who} may not {_listed(decision.missing, room)}{where}"
-        else:
-            text = f"{who} holds no grant{where}"
+    if decision.reason in (Reason.MISSING_GRANT, Reason.DENIED) and decision.missing:
+        because = f"{_where(decision)}{_because_of_what(decision)}"
+        room = MESSAGE_BYTES_MAX - len(f"spangate: {who} may not {because}{end}".encode())
+        text = f"{who} may not {_listed(decision.missing, room)}{because}"
+    elif decision.reason is Reason.MISSING_GRANT:
+        text = f"{who} holds no grant{_where(decision)}"
     else:
         text = _because(decision, who)
     return _bounded(_one_line(f"spangate: {text}"), MESSAGE_BYTES_MAX - len(end.encode())) + end
+
+
+def _because_of_what(decision: Decision) -> str:
+    """What the caller may know, and can do."""
+    if decision.reason is Reason.DENIED:
+        return ": an exception denies it"
+    star = any(access.every and access.operation is Operation.READ for access in decision.missing)
+    return _STAR_HINT if star else ""
 
 
 def explain_sentence(decision: Decision) -> str:
@@ -73,6 +100,10 @@ def _sentence(decision: Decision) -> str:
             return f"{who} may do this{_where(decision)} because it touches no table (policy {decision.policy})."
         what = _listed(decision.accesses, _SENTENCE_ACCESSES_BYTES_MAX)
         return f"{who} may {what}{_where(decision)} because of {_grants(decision)} (policy {decision.policy})."
+    if decision.reason is Reason.DENIED and decision.missing:
+        what = _listed(decision.missing, _SENTENCE_ACCESSES_BYTES_MAX)
+        by = f": denied by {_grants(decision)}" if decision.grants else ""
+        return f"{who} may not {what}{_where(decision)}{by} (policy {decision.policy})."
     if decision.reason is not Reason.MISSING_GRANT:
         return f"{_because(decision, who)} (policy {decision.policy})."
     if decision.missing:
@@ -100,14 +131,17 @@ def _where(decision: Decision) -> str:
 
 def _grants(decision: Decision) -> str:
     """Each grant by its path in the file and its place."""
-    found = [
-        f"access.{grant.identity}.{grant.database}.{grant.operation} at {grant.position}"
-        for grant in decision.grants[:_SENTENCE_GRANTS_MAX]
-    ]
+    found = [f"{_path(grant)} at {grant.position}" for grant in decision.grants[:_SENTENCE_GRANTS_MAX]]
     more = len(decision.grants) - len(found)
     if more:
         found.append(f"{more} more")
     return f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
+
+
+def _path(grant: Grant) -> str:
+    holder = f"access.{grant.identity}" if grant.role is None else f"roles.{grant.role}"
+    deny = "deny." if grant.deny else ""
+    return f"{holder}.{grant.database}.{deny}{grant.operation}"
 
 
 def _listed(accesses: Sequence[Access], room: int) -> str:
@@ -124,17 +158,21 @@ def _listed(accesses: Sequence[Access], room: int) -> str:
 
 def _access(access: Access, room: int) -> str:
     """The access with as many of its columns as fit into `room` bytes, at least the first."""
-    columns = access.columns
-    if len(str(access).encode()) <= room or len(columns) < 2:
-        return str(access)
+    if not access.table:
+        return _ON_DATABASE.get(access.operation, access.operation.value)
+    what = f"{_ON_TABLE.get(access.operation, access.operation.value)} {access.table}"
+    columns = ("*",) if access.every else access.columns
+    whole = f"{what}({', '.join(columns)})" if columns else what
+    if len(whole.encode()) <= room or len(columns) < 2:
+        return whole
     fitting = 1
-    used = len(f"{access.operation} {access.table}({columns[0]} and 1000000 more)".encode())
+    used = len(f"{what}({columns[0]} and 1000000 more)".encode())
     for column in columns[1:]:
         used += len(column.encode()) + 2
         if used > room:
             break
         fitting += 1
-    return f"{access.operation} {access.table}({', '.join(columns[:fitting])} and {len(columns) - fitting} more)"
+    return f"{what}({', '.join(columns[:fitting])} and {len(columns) - fitting} more)"
 
 
 def _short(text: str, characters: int) -> str:

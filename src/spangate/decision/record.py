@@ -8,6 +8,7 @@ Not here: where records are kept (audit/, adapters/).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from spangate.model.access import Access, Operation
@@ -34,7 +35,7 @@ def decision_to_json(decision: Decision) -> Json:
         "database": decision.database,
         "accesses": [_access_to_json(access) for access in decision.accesses],
         "missing": [_access_to_json(access) for access in decision.missing],
-        "grants": [_grant_to_json(grant) for grant in decision.grants],
+        "grants": [grant_to_json(grant) for grant in decision.grants],
         "policy": decision.policy,
         "detail": decision.detail,
     }
@@ -60,15 +61,26 @@ def decision_from_json(values: object) -> Decision:
 
 
 def _access_to_json(access: Access) -> Json:
-    return {"operation": access.operation.value, "table": access.table, "columns": list(access.columns)}
+    return {
+        "operation": access.operation.value,
+        "table": access.table,
+        "columns": list(access.columns),
+        "every": access.every,
+    }
 
 
 def _access_from_json(values: object) -> Access:
-    record = _Record(values, "access", 3)
-    return Access(record.word("operation", Operation), record.text("table"), record.list_of("columns", _text))
+    record = _Record(values, "access", 4)
+    return Access(
+        record.word("operation", Operation),
+        record.text("table"),
+        record.list_of("columns", _text),
+        record.of_type("every", bool),
+    )
 
 
-def _grant_to_json(grant: Grant) -> Json:
+def grant_to_json(grant: Grant) -> Json:
+    """A grant with everything that stands in it, ready for `json.dumps`."""
     position = grant.position
     return {
         "identity": grant.identity,
@@ -76,19 +88,27 @@ def _grant_to_json(grant: Grant) -> Json:
         "operation": grant.operation.value,
         "table": grant.table,
         "columns": sorted(grant.columns),
+        "every": grant.every,
+        "deny": grant.deny,
+        "until": grant.until.isoformat() if grant.until is not None else None,
+        "role": grant.role,
         "text": grant.text,
         "position": {"file": position.file, "line": position.line, "column": position.column},
     }
 
 
 def _grant_from_json(values: object) -> Grant:
-    record = _Record(values, "grant", 7)
+    record = _Record(values, "grant", 11)
     return Grant(
         identity=record.text("identity"),
         database=record.text("database"),
         operation=record.word("operation", Operation),
         table=record.text("table"),
         columns=frozenset(record.list_of("columns", _text)),
+        every=record.of_type("every", bool),
+        deny=record.of_type("deny", bool),
+        until=record.moment_or_none("until"),
+        role=record.text_or_none("role"),
         text=record.text("text"),
         position=record.sub("position", _position_from_json),
     )
@@ -126,6 +146,18 @@ class _Record:
 
     def text_or_none(self, key: str) -> str | None:
         return None if key in self._values and self._values[key] is None else self.text(key)
+
+    def moment_or_none(self, key: str) -> datetime | None:
+        text = self.text_or_none(key)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise BadDecisionRecord(f"`{key}` of a {self._what} is not a moment") from error
+        if moment.tzinfo is None:
+            raise BadDecisionRecord(f"`{key}` of a {self._what} has no zone")
+        return moment.astimezone(UTC)
 
     def number(self, key: str) -> int:
         return self.of_type(key, int)

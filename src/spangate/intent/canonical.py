@@ -1,8 +1,9 @@
 """The canonical form of a checked policy, and its version.
 
-Rules: JSON with sorted keys and no white space; nothing in it depends on order, formatting, comments or on how grants
-are split; everything in it can change a decision. Two policies with one version decide every request alike.
-Not here: the schema's own fingerprint (model/schema.py).
+Rules: JSON with sorted keys and no white space; nothing in it depends on order, formatting, comments, roles, patterns
+or on how grants are split; everything in it can change a decision at some moment. Two policies with one version decide
+every request alike at every moment, and two that do have one version.
+Not here: the schema's own fingerprint (model/schema.py), the rule that this follows (decision/rule.py).
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from spangate.model.access import Operation
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import POLICY_VERSION_HEX_DIGITS, Grant, PolicyDatabase
 
 # Changes when the meaning of the canonical form changes, so that a new meaning never wears an old version.
-_FORM = 1
+_FORM = 2
+# What never began, and what never ends: with these, an end is always a moment.
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_ALWAYS = datetime.max.replace(tzinfo=UTC)
 
 
 def canonical_form(
@@ -24,24 +31,122 @@ def canonical_form(
     identities: Mapping[str, SpiffeId],
     grants: Iterable[Grant],
 ) -> str:
-    """The policy as one line of JSON; equal exactly for equal policies."""
-    columns: dict[str, dict[str, dict[str, dict[str, set[str]]]]] = {}
-    for grant in grants:
-        operations = columns.setdefault(grant.identity, {}).setdefault(grant.database, {})
-        operations.setdefault(grant.operation.value, {}).setdefault(grant.table, set()).update(grant.columns)
+    """The policy as one line of JSON; equal exactly for policies that decide alike."""
     content = {
         "form": _FORM,
         "trust_domain": trust_domain,
         "databases": {
-            alias: {"path": str(database.path), "schema": database.schema.fingerprint}
+            alias: {
+                "path": str(database.path),
+                "schema": database.schema.fingerprint,
+                "keep_tags": database.keep_tags,
+                "secure_context": database.secure_context,
+            }
             for alias, database in databases.items()
         },
         "identities": {name: str(spiffe_id) for name, spiffe_id in identities.items()},
-        "access": columns,
+        "access": _access(grants),
     }
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), default=sorted)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def policy_version(canonical: str) -> str:
     """The first 12 hex digits of SHA-256 over a canonical form."""
     return hashlib.sha256(canonical.encode()).hexdigest()[:POLICY_VERSION_HEX_DIGITS]
+
+
+# What one grant gives or one exception takes on one table, apart from which: columns, every, deny, until.
+_Term = tuple[frozenset[str], bool, bool, datetime | None]
+_Content = dict[str, object]
+
+
+@dataclass(slots=True)
+class _Database:
+    """What an identity holds in one database. A grant that an exception hides still gives standing, and lets its holder
+    begin partitioned DML."""
+
+    standing: datetime = _NEVER
+    partitioned_dml: datetime = _NEVER
+    terms: dict[tuple[Operation, str], set[_Term]] = field(default_factory=dict)
+
+    def add(self, grant: Grant) -> None:
+        self.terms.setdefault((grant.operation, grant.table), set()).add(
+            (grant.columns, grant.every, grant.deny, grant.until)
+        )
+        if not grant.deny:
+            end = grant.until or _ALWAYS
+            self.standing = max(self.standing, end)
+            if grant.operation is Operation.PARTITIONED_DML:
+                self.partitioned_dml = max(self.partitioned_dml, end)
+
+    def content(self, known: dict[tuple[frozenset[_Term], datetime], _Content]) -> _Content:
+        """`known` are contents made before: with patterns and roles, thousands of tables are held in the same way."""
+        found: _Content = {"standing": _text(self.standing)}
+        if self.partitioned_dml > _NEVER:
+            found["partitioned_dml"] = _text(self.partitioned_dml)
+        tables: dict[str, _Content] = {}
+        for (operation, table), terms in self.terms.items():
+            key = (frozenset(terms), self.standing)
+            if key not in known:
+                known[key] = _content(terms, self.standing)
+            if known[key]:
+                tables.setdefault(operation.value, {})[table] = known[key]
+        return {**found, "tables": tables}
+
+
+def _content(terms: Iterable[_Term], standing: datetime) -> _Content:
+    """What of the terms on one table can change a decision: an exception hides the grants that end no later than
+    itself, and says nothing to who has no `standing` any more."""
+    some = every = whole = _NEVER
+    columns: dict[str, datetime] = {}
+    denied: dict[str, datetime] = {}
+    for names, has_every, deny, until in terms:
+        end = min(until or _ALWAYS, standing)
+        ends = denied if deny else columns
+        for name in names:
+            ends[name] = max(ends.get(name, _NEVER), end)
+        if deny:
+            whole = max(whole, end) if has_every or not names else whole
+        else:
+            some = max(some, end)
+            every = max(every, end) if has_every else every
+    denied = {name: end for name, end in denied.items() if end > whole}
+    columns = {name: end for name, end in columns.items() if end > max(whole, denied.get(name, whole))}
+    found: _Content = {}
+    for key, end, hidden_by in (
+        ("any", some, whole),
+        ("every", every, max(denied.values(), default=whole)),
+        ("denied_whole", whole, _NEVER),
+    ):
+        if end > hidden_by:
+            found[key] = _text(end)
+    for key, ends in (("columns", columns), ("denied", denied)):
+        if ends:
+            found[key] = _by_end(ends)
+    return found
+
+
+def _access(grants: Iterable[Grant]) -> dict[str, dict[str, _Content]]:
+    held: dict[tuple[str, str], _Database] = {}
+    for grant in grants:
+        key = (grant.identity, grant.database)
+        if key not in held:
+            held[key] = _Database()
+        held[key].add(grant)
+    known: dict[tuple[frozenset[_Term], datetime], _Content] = {}
+    found: dict[str, dict[str, _Content]] = {}
+    for (identity, alias), database in held.items():
+        if database.standing > _NEVER:
+            found.setdefault(identity, {})[alias] = database.content(known)
+    return found
+
+
+def _by_end(ends: Mapping[str, datetime]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for column in sorted(ends):
+        found.setdefault(_text(ends[column]), []).append(column)
+    return found
+
+
+def _text(end: datetime) -> str:
+    return "always" if end == _ALWAYS else end.isoformat()

@@ -1,24 +1,26 @@
 """Syntax tree + schemas -> checked policy.
 
 Rules: every name is looked up; all that are unknown are problems of one run, each with the nearest name that exists.
-Tables and columns compare case-insensitively, as in Spanner, and leave here in the schema's spelling. No two identity
-names share a SPIFFE ID and no two aliases a database, so that a request belongs to one name only.
-Not here: form (parse.py), reading schema files (adapters/) and their DDL (sql/).
+No two identity names share a SPIFFE ID and no two aliases a database, so that a request belongs to one name only. A
+schema has the dialect that the intent says.
+Not here: form (parse.py), what the entries under `roles` and `access` grant (expand.py), reading schema files
+(adapters/) and their DDL (sql/).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from spangate.errors import Broken
 from spangate.intent.canonical import canonical_form, policy_version
 from spangate.intent.errors import Problems, shown
-from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, Word
-from spangate.model.access import Operation
+from spangate.intent.expand import expand
+from spangate.intent.tree import DatabaseEntry, IdentityEntry, Intent, Word
 from spangate.model.database import DatabasePath
 from spangate.model.identity import BadSpiffeId, SpiffeId
-from spangate.model.policy import Grant, Policy, PolicyDatabase, Position
-from spangate.model.schema import Schema, Table
+from spangate.model.policy import Grant, Policy, PolicyDatabase
+from spangate.model.schema import Schema
 
 
 def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
@@ -32,9 +34,9 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     problems = Problems()
     databases = _databases(intent.databases, schemas, problems)
     identities = _identities(intent, problems)
-    grants = tuple(_grants(intent, schemas, problems))
+    grants = expand(intent, schemas, problems)
     problems.raise_if_any()
-    ordered = tuple(sorted(grants, key=_order))
+    ordered = _ordered(grants)
     canonical = canonical_form(intent.trust_domain.text, databases, identities, ordered)
     return Policy(
         trust_domain=intent.trust_domain.text,
@@ -46,16 +48,29 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     )
 
 
-def _order(grant: Grant) -> tuple[str, str, str, str, tuple[str, ...], Position]:
+def _ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:
     """By meaning first: the order in the file never decides which grant a decision names."""
-    return (
-        grant.identity,
-        grant.database,
-        grant.operation.value,
-        grant.table,
-        tuple(sorted(grant.columns)),
-        grant.position,
-    )
+    # With patterns and roles, thousands of grants share one set of columns.
+    sorted_columns: dict[frozenset[str], tuple[str, ...]] = {}
+
+    def order(grant: Grant) -> tuple[object, ...]:
+        columns = sorted_columns.get(grant.columns)
+        if columns is None:
+            columns = sorted_columns[grant.columns] = tuple(sorted(grant.columns))
+        return (
+            grant.identity,
+            grant.database,
+            grant.operation.value,
+            grant.table,
+            grant.deny,
+            columns,
+            grant.until is None,
+            grant.until or datetime.min.replace(tzinfo=UTC),
+            grant.role or "",
+            grant.position,
+        )
+
+    return tuple(sorted(grants, key=order))
 
 
 def _databases(
@@ -73,8 +88,21 @@ def _databases(
                 f"keep one of them; the other stands at {first[path].position}",
             )
         first.setdefault(path, entry.alias)
-        found[alias] = PolicyDatabase(alias, path, schemas[alias], entry.schema.text)
+        _check_dialect(entry, schemas[alias], problems)
+        found[alias] = PolicyDatabase(
+            alias, path, schemas[alias], entry.schema.text, entry.keep_tags, entry.secure_context
+        )
     return found
+
+
+def _check_dialect(entry: DatabaseEntry, schema: Schema, problems: Problems) -> None:
+    if schema.dialect is not entry.dialect:
+        problems.add(
+            entry.dialect_position,
+            f"the schema of {shown(entry.alias.text)} is in the dialect {shown(schema.dialect)}, not "
+            f"{shown(entry.dialect)}",
+            f"write `dialect: {schema.dialect}` if the schema is right",
+        )
 
 
 def _identities(intent: Intent, problems: Problems) -> dict[str, SpiffeId]:
@@ -102,75 +130,3 @@ def _spiffe_id(trust_domain: Word, entry: IdentityEntry, problems: Problems) -> 
     except BadSpiffeId as error:
         problems.add(entry.namespace.position, f"the SPIFFE ID of {shown(entry.name.text)} is {error}")
         return None
-
-
-def _grants(intent: Intent, schemas: Mapping[str, Schema], problems: Problems) -> Iterator[Grant]:
-    names = {entry.name.text: entry for entry in intent.identities}
-    files = {entry.alias.text: entry.schema.text for entry in intent.databases}
-    for identity in dict.fromkeys(entry.identity for entry in intent.access):
-        if identity.text not in names:
-            help_line = problems.suggest(identity.text, tuple(names), "identities")
-            problems.add(identity.position, f"unknown identity {shown(identity.text)}", help_line)
-    for entry in intent.access:
-        if entry.database.text not in files:
-            help_line = problems.suggest(entry.database.text, tuple(files), "databases")
-            problems.add(entry.position, f"unknown database {shown(entry.database.text)}", help_line)
-            continue
-        alias = entry.database.text
-        for grant in entry.grants:
-            yield from _grant(entry, grant, schemas[alias], files[alias], problems)
-
-
-def _grant(
-    entry: AccessEntry, grant: GrantEntry, schema: Schema, schema_file: str, problems: Problems
-) -> Iterator[Grant]:
-    table = schema.table(grant.table.text)
-    if table is None:
-        _add_unknown_table(grant.table, schema, schema_file, problems)
-        return
-    columns = _columns(grant, table, problems)
-    if columns is not None:
-        yield Grant(
-            identity=entry.identity.text,
-            database=entry.database.text,
-            operation=grant.operation,
-            table=table.name,
-            columns=columns,
-            text=str(grant),
-            position=grant.position,
-        )
-
-
-def _add_unknown_table(word: Word, schema: Schema, schema_file: str, problems: Problems) -> None:
-    index = schema.index(word.text)
-    if index is not None:
-        problems.add(
-            word.position,
-            f"{shown(word.text)} is an index, not a table",
-            f"grant the columns it covers on its table {shown(index.table)}",
-        )
-        return
-    help_line = problems.suggest(word.text, tuple(table.name for table in schema.tables), f"tables of {schema_file}")
-    problems.add(word.position, f"unknown table {shown(word.text)}", help_line)
-
-
-def _columns(grant: GrantEntry, table: Table, problems: Problems) -> frozenset[str] | None:
-    """The columns that a grant means, in the schema's spelling, or None after noting a problem."""
-    if grant.operation is Operation.DELETE:
-        return frozenset()
-    if grant.columns is None:
-        return frozenset(table.column_names)
-    found: set[str] = set()
-    good = True
-    for word in grant.columns:
-        column = table.column(word.text)
-        if column is None:
-            good = False
-            help_line = problems.suggest(word.text, table.column_names, "its columns")
-            problems.add(word.position, f"unknown column {shown(word.text)} in table {shown(table.name)}", help_line)
-        elif column.name in found:
-            good = False
-            problems.add(word.position, f"the column {shown(word.text)} stands twice", "take one out")
-        else:
-            found.add(column.name)
-    return frozenset(found) if good else None

@@ -16,14 +16,25 @@ from spangate.intent.words import (
     DATABASE_KEYS,
     DATABASE_KEYS_REQUIRED,
     DEFAULT_PROJECT,
+    DENY_KEY,
     DIALECT,
+    DIALECTS,
     FORMAT_VERSION,
     IDENTITY_KEYS,
     IDENTITY_NAME,
+    ITEM_KEYS,
+    MOMENT,
     OPERATION_KEYS,
+    ROLE_USE_KEYS,
+    ROLES_KEY,
+    ROLES_OF_IDENTITY,
     ROOT_KEYS,
     ROOT_KEYS_REQUIRED,
     SCHEMA_FILE_CHARACTERS_MAX,
+    SWITCH_KEYS,
+    TAGS_KEEP,
+    UNTIL_KEY,
+    VERB_KEYS,
 )
 
 Json = dict[str, object]
@@ -35,7 +46,9 @@ _SERVICE_ACCOUNT: Json = {
     "examples": ["shop/checkout"],
 }
 # A whole entry or, in a flow list, a piece of one.
-_TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.(),\s]+$"}
+_TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
+_MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
+_ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
 
 
 def intent_json_schema() -> Json:
@@ -43,14 +56,16 @@ def intent_json_schema() -> Json:
     root: dict[str, Json] = {
         "spangate": {"const": FORMAT_VERSION},
         "trust_domain": {"type": "string", "pattern": "^[a-z0-9._-]{1,255}$", "examples": ["shop.example"]},
-        "databases": _named(ALIAS, _database()),
+        "databases": _named(rf"(?!{ROLES_KEY}$){ALIAS}", _database()),
         "identities": _named(IDENTITY_NAME, _identity()),
-        "access": _named(IDENTITY_NAME, _named(ALIAS, _operations())),
+        "roles": _named(IDENTITY_NAME, _named(ALIAS, _operations())),
+        "access": _named(IDENTITY_NAME, _holdings()),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Spangate intent file",
-        "description": "Who may do what in which Spanner database. Default is deny; order never matters.",
+        "description": "Who may do what in which Spanner database. Default is deny, `deny` always wins, order never "
+        "matters.",
         **_record(ROOT_KEYS, ROOT_KEYS_REQUIRED, root),
         "examples": [_example()],
     }
@@ -67,7 +82,9 @@ def _database() -> Json:
             "examples": ["schema.sql"],
         },
         "project": {**_RESOURCE, "default": DEFAULT_PROJECT},
-        "dialect": {"const": DIALECT, "default": DIALECT},
+        "dialect": {"enum": list(DIALECTS), "default": DIALECT},
+        "tags": {"const": TAGS_KEEP},
+        "secure_context": {"const": True},
     }
     return _record(DATABASE_KEYS, DATABASE_KEYS_REQUIRED, parts)
 
@@ -76,10 +93,21 @@ def _identity() -> Json:
     return {**_record(IDENTITY_KEYS, (), dict.fromkeys(IDENTITY_KEYS, _SERVICE_ACCOUNT)), "maxProperties": 1}
 
 
+def _holdings() -> Json:
+    """What an identity holds: databases, and its roles."""
+    use = _record(ROLE_USE_KEYS, tuple(ROLE_USE_KEYS), {"role": _ROLE, "until": _MOMENT})
+    roles: Json = {"type": "array", "minItems": 1, "items": {"anyOf": [_ROLE, use]}, "description": ROLES_OF_IDENTITY}
+    return {**_named(ALIAS, _operations()), "properties": {ROLES_KEY: roles}}
+
+
 def _operations() -> Json:
-    tables: Json = {"type": "array", "minItems": 1, "items": _TABLE_PIECE}
-    parts: dict[str, Json] = {key: {**tables, "examples": [["Orders"]]} for key in OPERATION_KEYS}
-    return _record(OPERATION_KEYS, (), parts)
+    item = _record(ITEM_KEYS, tuple(ITEM_KEYS), {"on": _TABLE_PIECE, "until": _MOMENT})
+    tables: Json = {"type": "array", "minItems": 1, "items": {"anyOf": [_TABLE_PIECE, item]}}
+    ending = _record({UNTIL_KEY: ITEM_KEYS[UNTIL_KEY]}, (UNTIL_KEY,), {UNTIL_KEY: _MOMENT})
+    parts: dict[str, Json] = {key: {**tables, "examples": [["Orders"]]} for key in VERB_KEYS}
+    parts |= {key: {"anyOf": [{"const": True}, ending]} for key in SWITCH_KEYS}
+    words = {key: text for key, text in OPERATION_KEYS.items() if key != DENY_KEY}
+    return _record(OPERATION_KEYS, (), {**parts, DENY_KEY: _record(words, (), parts)})
 
 
 def _record(keys: Mapping[str, str], required: tuple[str, ...], parts: Mapping[str, Json]) -> Json:

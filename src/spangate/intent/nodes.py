@@ -63,7 +63,7 @@ _CONTEXTS = {
     "while parsing a flow mapping": "is the mapping that begins with `{{` at line {line}, column {column} closed?",
     "while scanning a quoted scalar": "is the quoted text that begins at line {line}, column {column} closed?",
     "while scanning a simple key": "the key at line {line}, column {column} needs a `:` and a value",
-    "while scanning an alias": "a `*` begins a YAML alias; a table's name alone stands for all its columns",
+    "while scanning an alias": 'a `*` begins a YAML alias; put a pattern that begins with it in quotes: `"*"`',
 }
 
 
@@ -221,7 +221,7 @@ class _Builder:
             self._problems.add(
                 position,
                 f"YAML aliases ({self._source(event)}) are not used in an intent file",
-                "write the value out; a table's name without parentheses stands for all its columns",
+                "write the value out; put a pattern that begins with `*` in quotes",
             )
             return False
         if isinstance(event, NodeEvent):

@@ -8,9 +8,11 @@ Not here: reading text (parse.py), meaning (check.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from spangate.model.access import Operation
-from spangate.model.policy import Position
+from spangate.model.policy import LIVE, Position
+from spangate.model.schema import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,9 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseEntry:
-    """`shop: {instance: main, database: shop, schema: schema.sql}`. `schema` is a path relative to this file.
+    """`shop: {instance: main, database: shop, schema: schema.sql}`; `schema` is a path relative to this file or `live`.
 
-    `project` carries the position of `alias` where the file leaves it to the default.
+    `project` carries the position of `alias` where the file leaves it to the default, and so does `dialect_position`.
     """
 
     alias: Word
@@ -36,11 +38,20 @@ class DatabaseEntry:
     instance: Word
     database: Word
     schema: Word
+    dialect: Dialect
+    dialect_position: Position
+    keep_tags: bool
+    secure_context: bool
 
     @property
     def position(self) -> Position:
         """Where the alias stands."""
         return self.alias.position
+
+    @property
+    def live(self) -> bool:
+        """The schema is asked of the database."""
+        return self.schema.text == LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +71,41 @@ class IdentityEntry:
 
 @dataclass(frozen=True, slots=True)
 class GrantEntry:
-    """`Customers(CustomerId, Name)` under `read`. `columns` is None where none were written: all columns."""
+    """`Customers(CustomerId, Name)` under `read`, for one operation: `write` gives three.
 
+    `key` is the word it stands under; `table` a name or a pattern, empty for a switch. `columns` is None where none
+    were written: all columns; `excepted` are the columns of `(* except A, B)`. `until` is in UTC.
+    """
+
+    key: str
     operation: Operation
     table: Word
     columns: tuple[Word, ...] | None
+    excepted: tuple[Word, ...] = ()
+    until: datetime | None = None
+    deny: bool = False
 
     @property
     def position(self) -> Position:
-        """Where the table's name stands."""
+        """Where the table's name stands, or the value of a switch."""
         return self.table.position
 
+    @property
+    def is_pattern(self) -> bool:
+        """The table's name is a pattern."""
+        return "*" in self.table.text
+
     def __str__(self) -> str:
+        if self.excepted:
+            return f"{self.table}(* except {', '.join(c.text for c in self.excepted)})"
         return self.table.text if self.columns is None else f"{self.table}({', '.join(c.text for c in self.columns)})"
 
 
 @dataclass(frozen=True, slots=True)
 class AccessEntry:
-    """All grants of one identity in one database, as far as they stand in one place of the file."""
+    """All grants of one identity, or of one role, in one database, as far as they stand in one place of the file."""
 
-    identity: Word
+    holder: Word
     database: Word
     grants: tuple[GrantEntry, ...]
 
@@ -90,13 +116,25 @@ class AccessEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleUse:
+    """`clerk` in `checkout: {roles: [clerk]}`. `until` is in UTC."""
+
+    identity: Word
+    role: Word
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
-    """A whole file, in its own order. Keys are distinct; names under `access` may not exist."""
+    """A whole file, in its own order. Keys are distinct; names under `roles` and `access` may not exist."""
 
     position: Position
     trust_domain: Word
     databases: tuple[DatabaseEntry, ...]
     identities: tuple[IdentityEntry, ...]
+    roles: tuple[Word, ...]
+    role_access: tuple[AccessEntry, ...]
+    role_uses: tuple[RoleUse, ...]
     access: tuple[AccessEntry, ...]
 
     @property

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spangate.model.access import Operation
+from spangate.model.policy import LIVE
+from spangate.model.schema import Dialect
 from spangate.settings import MIB
 
 FORMAT_VERSION = "v1"
 DEFAULT_PROJECT = "spangate-local"
-DIALECT = "googlesql"
+DIALECT = Dialect.GOOGLESQL.value
+DIALECTS = tuple(dialect.value for dialect in Dialect)
+TAGS_KEEP = "keep"
 
 # Ten thousand identities with one grant each need about 1 MiB; reading YAML takes seconds per MiB.
 FILE_BYTES_MAX = MIB
@@ -34,12 +38,23 @@ ALIAS = rf"[a-z][a-z0-9_-]{{0,{NAME_CHARACTERS_MAX - 1}}}"
 # stand in a named schema: `sales.Orders`.
 COLUMN = rf"[A-Za-z_][A-Za-z0-9_]{{0,{NAME_CHARACTERS_MAX - 1}}}"
 TABLE = rf"{COLUMN}(?:\.{COLUMN})?"
+# `*` stands for any run of characters, dots too.
+_PATTERN_PART = rf"[A-Za-z_*][A-Za-z0-9_*]{{0,{NAME_CHARACTERS_MAX - 1}}}"
+PATTERN = rf"{_PATTERN_PART}(?:\.{_PATTERN_PART})?"
+# RFC 3339, section 5.6, with the seconds left to the writer: `2026-12-31T18:00Z`, `2026-12-31T18:00:00+01:00`.
+MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
+
+# Patterns and roles multiply: beyond this many grants, a policy takes longer to check than anybody waits at a save.
+GRANTS_MAX = 500_000
+# Names that all patterns together are compared with; ten million take about three seconds.
+PATTERN_COMPARISONS_MAX = 10_000_000
 
 ROOT_KEYS: Mapping[str, str] = {
     "spangate": f"The version of this file's format: always `{FORMAT_VERSION}`.",
     "trust_domain": "The SPIFFE trust domain that all identities of this file belong to, for instance `shop.example`.",
     "databases": "The databases, each under a short name (its alias) by which `access` refers to it.",
     "identities": "The workloads and agents, each under a short name by which `access` refers to it.",
+    "roles": "Bundles of grants, each under a name by which `access` gives it to identities.",
     "access": "Who may do what: identity, database, operation, tables. What is not granted here is denied.",
 }
 EXAMPLES: Mapping[str, str] = {
@@ -47,12 +62,15 @@ EXAMPLES: Mapping[str, str] = {
     "trust_domain": "trust_domain: shop.example",
     "databases": "databases: {shop: {instance: main, database: shop, schema: schema.sql}}",
     "identities": "identities: {checkout: {workload: shop/checkout}}",
+    "roles": "roles: {clerk: {shop: {read: [Orders]}}}",
     "access": "access: {checkout: {shop: {read: [Orders]}}}",
     "instance": "instance: main",
     "database": "database: shop",
     "schema": "schema: schema.sql",
     "project": "project: my-project",
     "dialect": f"dialect: {DIALECT}",
+    "tags": f"tags: {TAGS_KEEP}",
+    "secure_context": "secure_context: true",
     "workload": "workload: shop/checkout",
     "agent": "agent: tools/copilot",
 }
@@ -61,9 +79,12 @@ ROOT_KEYS_REQUIRED = ("spangate", "trust_domain", "databases", "identities")
 DATABASE_KEYS: Mapping[str, str] = {
     "instance": "The Spanner instance.",
     "database": "The database's name in that instance.",
-    "schema": "The file with the DDL, relative to this file: it gives the names under `access` their meaning.",
+    "schema": "The file with the DDL, relative to this file: it gives the names under `access` their meaning. "
+    f"`{LIVE}` asks the database itself.",
     "project": f"The Google Cloud project. Left out: `{DEFAULT_PROJECT}`.",
-    "dialect": f"The database's SQL dialect. This version reads `{DIALECT}` only, which is also the default.",
+    "dialect": f"The database's SQL dialect, `{DIALECTS[0]}` or `{DIALECTS[1]}`. Left out: `{DIALECT}`.",
+    "tags": f"`{TAGS_KEEP}` keeps the application's own transaction tag behind Spangate's, where 50 characters allow.",
+    "secure_context": "With `true`, Spanner's secure context says of every request which identity it is from.",
 }
 DATABASE_KEYS_REQUIRED = ("instance", "database", "schema")
 
@@ -72,20 +93,59 @@ IDENTITY_KEYS: Mapping[str, str] = {
     "agent": "An agent, as `namespace/service account`.",
 }
 
-OPERATION_KEYS: Mapping[str, str] = {
-    Operation.READ.value: "Tables that may be read, each with the columns that may be read: `Orders(OrderId)`.",
+# Each with a list of tables (models, queues).
+VERB_KEYS: Mapping[str, str] = {
+    Operation.READ.value: "Tables that may be read, each with the columns that may be read: `Orders(OrderId)`; also "
+    "views, change streams and sequences.",
     Operation.INSERT.value: "Tables that rows may be inserted into, each with the columns that may be given a value.",
-    Operation.UPDATE.value: "Tables whose rows may be changed, each with the columns that may be changed.",
+    Operation.UPDATE.value: "Tables whose rows may be changed, each with the columns that may be changed; also "
+    "sequences that may be advanced.",
     Operation.DELETE.value: "Tables that rows may be deleted from. A row is deleted as a whole: no columns here.",
+    "write": "Tables that rows may be inserted into, changed in and deleted from: no columns here.",
+    Operation.PARTITIONED_DML.value: "Tables that partitioned DML may change, besides `update` or `delete` on them.",
+    Operation.EXECUTE.value: "Models that may be used.",
+    Operation.SEND.value: "Queues that messages may be sent to.",
+    Operation.ACK.value: "Queues whose messages may be acknowledged.",
+}
+# Each with `true`, or `{until: ...}`: about the database as a whole.
+SWITCH_KEYS: Mapping[str, str] = {
+    Operation.SCHEMA.value: "With `true`, the schema may be read by the admin API (GetDatabaseDdl).",
+    Operation.DDL.value: "With `true`, the schema may be changed (UpdateDatabaseDdl).",
+    Operation.INFORMATION_SCHEMA.value: "With `true`, INFORMATION_SCHEMA may be read.",
+    Operation.SPANNER_SYS.value: "With `true`, SPANNER_SYS may be read.",
+    Operation.EXCLUDE_FROM_CHANGE_STREAMS.value: "With `true`, transactions may leave their writes out of change "
+    "streams.",
+}
+DENY_KEY = "deny"
+OPERATION_KEYS: Mapping[str, str] = {
+    **VERB_KEYS,
+    **SWITCH_KEYS,
+    DENY_KEY: "Exceptions, in the same words: what stands here is denied, whatever is granted elsewhere.",
+}
+OPERATIONS_OF: Mapping[str, tuple[Operation, ...]] = {
+    **{key: (Operation(key),) for key in (*VERB_KEYS, *SWITCH_KEYS) if key != "write"},
+    "write": (Operation.INSERT, Operation.UPDATE, Operation.DELETE),
 }
 
-# Words with a meaning in a version to come. They are refused, never ignored: whoever writes `deny` relies on it.
+ON_KEY, UNTIL_KEY, ROLE_KEY, ROLES_KEY = "on", "until", "role", "roles"
+# An entry of a list that ends.
+ITEM_KEYS: Mapping[str, str] = {
+    ON_KEY: "What is granted, written as an entry of the list would be: `Orders(Status)`.",
+    UNTIL_KEY: "When it ends, as RFC 3339 with its zone: `2026-12-31T18:00Z`. It no longer holds at that moment.",
+}
+ROLE_USE_KEYS: Mapping[str, str] = {
+    ROLE_KEY: "The role's name.",
+    UNTIL_KEY: ITEM_KEYS[UNTIL_KEY],
+}
+ROLES_OF_IDENTITY = "The roles that this identity holds."
+EXAMPLES_OF_PARTS: Mapping[str, str] = {
+    ON_KEY: '{on: "Orders(Status)", until: 2026-12-31T18:00Z}',
+    ROLE_KEY: "{role: auditor, until: 2026-12-31T18:00Z}",
+    UNTIL_KEY: "until: 2026-12-31T18:00Z",
+    ROLES_KEY: "roles: [clerk]",
+}
+
+# Words with a meaning in a version to come. They are refused, never ignored: whoever writes one relies on it.
 LATER_WORDS: Mapping[str, str] = {
-    "ddl": "it belongs to a later version; apply schema changes outside of spangate",
-    "deny": "what is not granted is denied already; grant only the tables and columns that are meant",
-    "partitioned_dml": "it belongs to a later version",
-    "roles": "it belongs to a later version; write the grants under each identity",
     "traffic": "it belongs to a later version; use Istio's AuthorizationPolicy for traffic between services",
-    "until": "it belongs to a later version; take the grant out of the file when it should end",
-    "write": "name what is meant: `insert`, `update`, `delete`",
 }

@@ -43,8 +43,8 @@ class Decision:
     """The answer for one identity and one request shape under one policy.
 
     `identity` is the SPIFFE ID, `name` its name in the intent (None if it has none); `database` the alias (None if
-    unknown); `missing` are the accesses no grant covers; `grants` are exactly the grants that a decision rests on:
-    those that allow, or for the reason DENIED the exceptions that deny;
+    unknown); `missing` are the accesses no grant covers, or for the reason DENIED those that exceptions deny; `grants`
+    are exactly the grants that a decision rests on: those that allow, or for the reason DENIED the exceptions;
     `detail` is the analyser's or checker's own sentence where there is one.
     """
 

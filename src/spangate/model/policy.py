@@ -5,6 +5,7 @@ Only intent/ makes one; everything downstream (decision/, compiler/, checkpoint/
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,6 +57,10 @@ class Grant:
     text: str = field(compare=False, default="")
     position: Position = field(compare=False, default=Position("", 0, 0))
 
+    def stands(self, now: datetime) -> bool:
+        """Whether it holds at `now`, an aware datetime: `until` itself is outside."""
+        return self.until is None or now < self.until
+
     def __str__(self) -> str:
         verb = "may not" if self.deny else "may"
         what = f"{self.operation} {self.text}" if self.text else self.operation.value
@@ -102,19 +107,75 @@ class Policy:
 
     @cached_property
     def grants_of(self) -> Mapping[tuple[str, str], tuple[Grant, ...]]:
-        """Grants by (identity name, database alias), so that a decision never walks another identity's grants."""
+        """Grants and exceptions by (identity name, database alias): a decision never walks another identity's."""
         found: dict[tuple[str, str], list[Grant]] = {}
         for grant in self.grants:
             found.setdefault((grant.identity, grant.database), []).append(grant)
         return {key: tuple(grants) for key, grants in found.items()}
 
     @cached_property
-    def grants_on(self) -> Mapping[tuple[str, str, Operation, str], tuple[Grant, ...]]:
-        """Grants by (identity name, database alias, operation, table): all that one access can be covered by."""
-        found: dict[tuple[str, str, Operation, str], list[Grant]] = {}
+    def grants_on(self) -> Mapping[GrantKey, tuple[Grant, ...]]:
+        """Grants by (identity name, database alias, operation, table): all that one access can be covered by.
+
+        Partitioned DML begins before its table is known: under the table "" stand the grants on any table.
+        """
+        return _by_key(self.grants, deny=False)
+
+    @cached_property
+    def exceptions_on(self) -> Mapping[GrantKey, tuple[Grant, ...]]:
+        """Exceptions by (identity name, database alias, operation, table): all that one access can be denied by."""
+        return _by_key(self.grants, deny=True)
+
+    @cached_property
+    def standing_until(self) -> Mapping[tuple[str, str], datetime | None]:
+        """When the last grant (no exception) of (identity name, database alias) ends; None for never."""
+        found: dict[tuple[str, str], datetime | None] = {}
         for grant in self.grants:
+            if not grant.deny:
+                key = (grant.identity, grant.database)
+                found[key] = later(found[key], grant.until) if key in found else grant.until
+        return found
+
+    @cached_property
+    def ends(self) -> tuple[datetime, ...]:
+        """Every moment at which a grant or exception ends, each once, in order."""
+        return tuple(sorted({grant.until for grant in self.grants if grant.until is not None}))
+
+    def epoch(self, now: datetime) -> str:
+        """What decisions hold for: the version, and `.<how many ends have passed>` where anything ends at all.
+
+        Two moments of one epoch decide every request alike, under one version.
+        """
+        return f"{self.version}.{bisect_right(self.ends, now)}" if self.ends else self.version
+
+
+# Identity name, database alias, operation, table.
+GrantKey = tuple[str, str, Operation, str]
+
+
+def later(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The later of two ends; None is no end."""
+    return None if one is None or other is None else max(one, other)
+
+
+def moment_text(moment: datetime) -> str:
+    """`2026-12-31T18:00Z`: seconds and fractions only where there are some. `moment` is aware, in UTC."""
+    text = moment.strftime("%Y-%m-%dT%H:%M").rjust(16, "0")
+    if moment.microsecond:
+        text += f":{moment.second:02}.{moment.microsecond:06}".rstrip("0")
+    elif moment.second:
+        text += f":{moment.second:02}"
+    return text + "Z"
+
+
+def _by_key(grants: tuple[Grant, ...], *, deny: bool) -> dict[GrantKey, tuple[Grant, ...]]:
+    found: dict[GrantKey, list[Grant]] = {}
+    for grant in grants:
+        if grant.deny == deny:
             found.setdefault((grant.identity, grant.database, grant.operation, grant.table), []).append(grant)
-        return {key: tuple(grants) for key, grants in found.items()}
+            if grant.operation is Operation.PARTITIONED_DML and not deny:
+                found.setdefault((grant.identity, grant.database, grant.operation, ""), []).append(grant)
+    return {key: tuple(listed) for key, listed in found.items()}
 
 
 def role_of(identity: str) -> str:

@@ -59,6 +59,11 @@ class Table:
         """All columns, spelled and ordered as in the schema."""
         return tuple(column.name for column in self.columns)
 
+    @cached_property
+    def column_set(self) -> frozenset[str]:
+        """The same, one value for all grants on the whole table."""
+        return frozenset(self.column_names)
+
 
 class Dialect(StrEnum):
     """A database's SQL, by the names of google.spanner.admin.database.v1.DatabaseDialect in lower case."""
