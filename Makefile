@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check e2e lint format bench setup clean help
+.PHONY: demo test check e2e lint format bench fuzz setup clean help
 
 help:  ## Show this
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -43,6 +43,10 @@ e2e: setup  ## Only the end-to-end tests
 
 bench: setup  ## Measure the gateway (needs h2load)
 	$(BIN)/python -m bench.gateway
+
+SECONDS ?= 60
+fuzz: setup  ## Search for a request that gets past the filter: SECONDS=60 make fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS)
 
 format: $(STAMP)  ## Format the code
 	$(BIN)/ruff check --fix --quiet

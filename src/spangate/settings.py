@@ -42,6 +42,10 @@ class Intervals:
     epoch_timeout_ms: int = 1_000
     # The file watch looks this often; an intent change is in force after two looks that see the same.
     watch_ms: int = 100
+    # `schema: live`: the database is asked for its schema this often; a change made elsewhere is seen this late.
+    live_schema_ms: int = 5_000
+    # And this often while a schema change that was let through may be under way.
+    live_schema_soon_ms: int = 200
 
 
 LIMITS = Limits()

@@ -254,6 +254,7 @@ def test_the_cases_are_refused_for_what_they_say_not_for_what_they_share(worker)
     "name",
     [
         "/google.spanner.v1.Spanner/FetchCacheUpdate",
+        "/google.spanner.v1.Spanner/GetDatabase",
         "/google.spanner.v1.Spanner/GetDatabaseDdl",
         "/google.spanner.admin.database.v1.DatabaseAdmin/CreateDatabase",
         "/google.spanner.admin.database.v1.DatabaseAdmin/DropDatabase",

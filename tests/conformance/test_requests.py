@@ -166,6 +166,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "batch write, nothing": ("BatchWrite", {}),
     "sessions, listed": ("ListSessions", {"page_size": 5, "page_token": "t", "filter": "labels.a:b"}),
     "schema": ("GetDatabaseDdl", {}),
+    "the database": ("GetDatabase", {}),
     "schema, changed": (
         "UpdateDatabaseDdl",
         {

@@ -48,6 +48,7 @@ _PLUS: dict[str, Any] = {
     "GetSession": types.GetSessionRequest,
     "ListSessions": types.ListSessionsRequest,
     "DeleteSession": types.DeleteSessionRequest,
+    "GetDatabase": admin.GetDatabaseRequest,
     "GetDatabaseDdl": admin.GetDatabaseDdlRequest,
     "UpdateDatabaseDdl": admin.UpdateDatabaseDdlRequest,
 }
@@ -62,6 +63,7 @@ NAMES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(REQUESTS, ("session", SESSION)),
     **dict.fromkeys(("GetSession", "DeleteSession"), ("name", SESSION)),
     **dict.fromkeys((*CREATES, "ListSessions", "GetDatabaseDdl", "UpdateDatabaseDdl"), ("database", DATABASE)),
+    "GetDatabase": ("name", DATABASE),
     "GetOperation": ("name", OPERATION),
 }
 WITHOUT_COLUMNS = ("delete", "send", "ack")
@@ -85,7 +87,7 @@ def framed(data: bytes) -> bytes:
 
 
 def path(method: str) -> bytes:
-    if method in ("GetDatabaseDdl", "UpdateDatabaseDdl"):
+    if method in ("GetDatabase", "GetDatabaseDdl", "UpdateDatabaseDdl"):
         return ADMIN + method.encode()
     return (OPERATIONS if method == "GetOperation" else SPANNER) + method.encode()
 

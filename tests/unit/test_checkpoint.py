@@ -21,7 +21,7 @@ from spangate.errors import TryAgain
 from spangate.model.access import Access, Operation
 from spangate.model.decision import Decision, Reason
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import Grant, Policy
+from spangate.model.policy import Policy
 from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import netstring
@@ -41,14 +41,22 @@ class FakeStatements:
     def __init__(self, known: Mapping[str, tuple[Access, ...]] | None = None) -> None:
         self.known = known or {"SELECT Name FROM Customers": READ_NAMES}
         self.asked: list[str] = []
+        self.identities: list[str] = []
+        self.not_kept: set[str] = set()
 
-    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+    def accesses(
+        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str = ""
+    ) -> tuple[Access, ...]:
         self.asked.append(sql)
+        self.identities.append(identity)
         if sql == "BUSY":
             raise TryAgain("too much to do")
         if sql not in self.known:
             raise UnreadableStatement("Syntax error")
         return self.known[sql]
+
+    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
+        return sql not in self.not_kept
 
 
 def shape(method: str, *parts: str, database: str = DATABASE, flags: str = "") -> bytes:
@@ -95,6 +103,7 @@ def test_a_granted_statement_is_allowed() -> None:
         (CHECKOUT, shape("ListSessions"), Reason.GRANTED),
         (CHECKOUT, shape("BeginTransaction", flags="p"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("BeginTransaction", flags="h"), Reason.MISSING_GRANT),
+        (CHECKOUT, shape("GetDatabase"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("GetDatabaseDdl"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("UpdateDatabaseDdl", "DROP TABLE Orders"), Reason.MISSING_GRANT),
         (CHECKOUT, shape("UpdateDatabaseDdl", "GRANT ROLE a TO ROLE b"), Reason.UNSUPPORTED_FEATURE),
@@ -107,23 +116,6 @@ def test_a_granted_statement_is_allowed() -> None:
 )
 def test_every_request_has_its_reason(identity: str, encoded: bytes, reason: Reason) -> None:
     assert reason_of(identity, encoded) is reason
-
-
-@pytest.mark.parametrize(
-    ("operation", "encoded"),
-    [
-        (Operation.SCHEMA, shape("GetDatabaseDdl")),
-        (Operation.DDL, shape("UpdateDatabaseDdl", "DROP TABLE Orders")),
-        (Operation.DDL, shape("GetOperation")),
-        (Operation.EXCLUDE_FROM_CHANGE_STREAMS, shape("BeginTransaction", flags="h")),
-    ],
-)
-def test_what_is_done_to_a_database_takes_its_grant(operation: Operation, encoded: bytes) -> None:
-    assert reason_of(CHECKOUT, encoded) is Reason.MISSING_GRANT
-    grant = Grant("checkout", "shop", operation, "", frozenset())
-    decision = judge(replace(POLICY, grants=(*POLICY.grants, grant)), FakeStatements(), CHECKOUT, encoded, NOON)
-    assert decision.allowed
-    assert decision.grants == (grant,)
 
 
 def test_one_unreadable_statement_denies_a_whole_batch() -> None:
@@ -188,6 +180,23 @@ def test_an_exception_has_its_own_reason() -> None:
     decision = judge(denying, FakeStatements(), CHECKOUT, insert, NOON)
     assert decision.reason is Reason.DENIED
     assert [str(grant) for grant in decision.grants] == ["checkout may not insert Orders in shop (spangate.yaml:17:23)"]
+
+
+def test_a_statement_is_read_for_the_identity_that_asks() -> None:
+    statements = FakeStatements()
+    Checkpoint(POLICY, statements, lambda _: None, FakeClock()).answer(CHECKOUT, sql("SELECT Name FROM Customers"))
+    assert statements.identities == [CHECKOUT]
+
+
+def test_an_answer_is_not_to_be_kept_if_one_of_its_statements_is_not() -> None:
+    statements = FakeStatements({"SELECT Name FROM Customers": READ_NAMES, "SELECT 17": ()})
+    statements.not_kept = {"SELECT 17"}
+    checkpoint = Checkpoint(POLICY, statements, lambda _: None, FakeClock())
+    assert checkpoint.answer(CHECKOUT, sql("SELECT Name FROM Customers")).remember
+    assert not checkpoint.answer(CHECKOUT, sql("SELECT 17")).remember
+    batch = shape("ExecuteBatchDml", "SELECT 17", "", "SELECT Name FROM Customers", "")
+    assert not checkpoint.answer(CHECKOUT, batch).remember
+    assert checkpoint.answer(CHECKOUT, shape("CreateSession")).remember
 
 
 def test_an_allow_brings_role_and_tag_within_spanners_limit() -> None:
@@ -269,6 +278,14 @@ def test_the_door_says_what_must_not_be_remembered() -> None:
                 headers = {"x-spangate-identity": identity}
                 _, answer, _ = exchange_headers(path, "POST", "/decide", shape("CreateSession"), headers)
                 assert answer["x-spangate-remember"] == "0"
+
+
+def test_the_door_says_whether_tags_are_kept_and_who_is_in_the_secure_context() -> None:
+    database = replace(POLICY.databases["shop"], keep_tags=True, secure_context=True)
+    own = replace(POLICY, databases={**POLICY.databases, "shop": database})
+    with door(lambda _: None, own) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+    assert (allowed["x-spangate-keep-tags"], allowed["x-spangate-context"]) == ("1", CHECKOUT)
 
 
 def test_the_door_gives_no_decision_where_it_has_none() -> None:

@@ -185,6 +185,61 @@ def test_what_says_something_else_has_another_version() -> None:
     assert len(set(versions)) == len(versions)
 
 
+T1, T2 = "2030-01-01T00:00Z", "2031-01-01T00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # What an exception hides does not matter.
+        ("{read: [Orders], deny: {read: [Orders]}}", "{read: [Orders(Total)], deny: {read: [Orders]}}"),
+        (
+            "{read: [Orders], deny: {read: [Orders(Total)]}}",
+            "{read: [Orders(* except Total)], deny: {read: [Orders(Total)]}}",
+        ),
+        (
+            "{read: [Orders], deny: {read: [Orders(Total)]}}",
+            "{read: [Orders(OrderId, CustomerId, Status)], deny: {read: [Orders(Total)]}}",
+        ),
+        ("{read: [Orders], deny: {delete: [Orders]}}", "{read: [Orders], deny: {delete: [Orders, Orders]}}"),
+        ("{delete: [Orders], deny: {read: [Orders]}}", "{delete: [Orders], deny: {read: [Orders(Total), Orders]}}"),
+        # Nor does an exception to who has no standing any more.
+        (
+            f"{{read: [{{on: Orders, until: {T1}}}], deny: {{delete: [Orders]}}}}",
+            f"{{read: [{{on: Orders, until: {T1}}}], deny: {{delete: [{{on: Orders, until: {T2}}}]}}}}",
+        ),
+        # The later of two ends counts.
+        ("{read: [Orders]}", f"{{read: [Orders, {{on: Orders(Total), until: {T1}}}]}}"),
+        ("{deny: {read: [Orders]}}", "{deny: {delete: [Orders]}}"),
+    ],
+)
+def test_what_never_changes_a_decision_never_changes_the_version(one: str, other: str) -> None:
+    assert shop.policy(with_access(one)).version == shop.policy(with_access(other)).version
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("{delete: [Orders], deny: {read: [Orders]}}", "{delete: [Orders]}"),
+        ("{read: [Orders], deny: {read: [Orders(Total)]}}", "{read: [Orders(* except Total)]}"),
+        # A grant that an exception hides still lets partitioned DML begin, and gives standing.
+        (
+            "{read: [Orders], partitioned_dml: [Orders], deny: {partitioned_dml: [Orders]}}",
+            "{read: [Orders], deny: {partitioned_dml: [Orders]}}",
+        ),
+        ("{read: [Orders], deny: {read: [Orders]}}", "{deny: {read: [Orders]}}"),
+        # It comes out again when the exception ends first.
+        (
+            f"{{read: [Orders], deny: {{read: [{{on: Orders, until: {T1}}}]}}}}",
+            f"{{read: [Orders(Total)], deny: {{read: [{{on: Orders, until: {T1}}}]}}}}",
+        ),
+        (f"{{read: [{{on: Orders, until: {T1}}}]}}", f"{{read: [{{on: Orders, until: {T2}}}]}}"),
+    ],
+)
+def test_what_changes_a_decision_at_any_moment_changes_the_version(one: str, other: str) -> None:
+    assert shop.policy(with_access(one)).version != shop.policy(with_access(other)).version
+
+
 def test_another_schema_is_another_version() -> None:
     wider = Schema((*shop.SCHEMA.tables, shop.table("More", "Id")))
     assert shop.policy(schema=wider).version != shop.policy().version

@@ -177,6 +177,7 @@ def test_partitioned_dml_that_begins_is_an_access_on_no_table_in_particular():
 @pytest.mark.parametrize(
     ("method", "operation"),
     [
+        ("GetDatabase", Operation.SCHEMA),
         ("GetDatabaseDdl", Operation.SCHEMA),
         ("UpdateDatabaseDdl", Operation.DDL),
         ("GetOperation", Operation.DDL),

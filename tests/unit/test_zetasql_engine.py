@@ -62,10 +62,10 @@ def test_only_methods_of_the_local_service_can_be_called(zetasql_engine: WasmEng
 
 
 def test_a_statement_that_takes_too_long_is_broken_off(engine: WasmEngine) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(EngineCrashed, match="took too long"):
         engine.call(ANALYZE, analysis("SELECT 1" + ", 1" * 200_000))
-    assert time.monotonic() - begun < ANALYSIS_SECONDS_MAX + 5
+    assert time.process_time() - begun < ANALYSIS_SECONDS_MAX + 5
 
 
 def test_a_statement_that_is_nested_too_deeply_is_broken_off(engine: WasmEngine) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from spangate.adapters.live_schema import LiveSchemas
 from spangate.errors import SpangateError, YourFault
 from spangate.intent import Intent, IntentErrors, IntentProblem, check_intent, parse_intent
 from spangate.intent.tree import DatabaseEntry
@@ -20,7 +21,8 @@ from spangate.model.database import DatabasePath
 from spangate.model.policy import Policy, Position
 from spangate.model.schema import Schema
 from spangate.settings import INTERVALS
-from spangate.sql.ddl import DdlError, parse_ddl
+from spangate.sql.ddl import DdlError
+from spangate.sql.dialects import parse_schema
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -60,8 +62,16 @@ def files_of(path: Path) -> list[Path]:
 class IntentWatcher:
     """Looks at the files each `INTERVALS.watch_ms`. `changed` and `broken` are called from its thread."""
 
-    def __init__(self, path: Path, *, changed: Callable[[Policy], None], broken: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        changed: Callable[[Policy], None],
+        broken: Callable[[str], None],
+        live: LiveSchemas | None = None,
+    ) -> None:
         self._path = path
+        self._live = live
         self._changed = changed
         self._broken = broken
         self._stopping = threading.Event()
@@ -88,7 +98,7 @@ class IntentWatcher:
         self._files = files_of(self._path)
         self._before = self._seen = self._digest()
         try:
-            policy = load_policy(self._path)
+            policy = load_policy(self._path, self._live.schema if self._live else None)
         except SpangateError as error:
             self._broken(f"{error.message}\nthe policy before stays in force")
         else:
@@ -99,7 +109,7 @@ class IntentWatcher:
             self.look()
 
     def _digest(self) -> bytes:
-        return self._digest_of(self._files)
+        return self._digest_of(self._files) + (self._live.digest() if self._live else b"")
 
     @staticmethod
     def _digest_of(files: list[Path]) -> bytes:
@@ -113,24 +123,25 @@ class IntentWatcher:
 
 
 def _schema_of(path: Path, database: DatabaseEntry, live: Callable[[DatabasePath], Schema] | None) -> Schema:
-    if database.live:
-        if live is None:
-            raise YourFault(
-                f"`{database.alias.text}` has a live schema, and this command does not ask databases",
-                help="name a schema file in the intent",
-            )
+    if not database.live:
+        return _schema(path, database)
+    if live is None:
+        raise YourFault(f"the schema of `{database.alias}` is `live`, and there is no Spanner here that could tell it")
+    try:
         return live(DatabasePath(database.project.text, database.instance.text, database.database.text))
-    return _schema(path, database.schema.text, database.schema.position)
+    except YourFault as error:
+        raise IntentErrors([IntentProblem(database.schema.position, error.message, error.help)]) from error
 
 
-def _schema(path: Path, name: str, position: Position) -> Schema:
+def _schema(path: Path, database: DatabaseEntry) -> Schema:
+    name = database.schema.text
     file = path.parent / name
     try:
         text = _text(file)
     except YourFault as error:
-        raise IntentErrors([IntentProblem(position, error.message)]) from error
+        raise IntentErrors([IntentProblem(database.schema.position, error.message)]) from error
     try:
-        return parse_ddl(text)
+        return parse_schema(text, database.dialect)
     except DdlError as error:
         place = Position(name, error.line, error.column)
         raise IntentErrors([IntentProblem(place, error.message)]) from error

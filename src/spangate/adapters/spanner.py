@@ -25,6 +25,7 @@ from google.cloud.spanner_admin_instance_v1.services.instance_admin.transports.g
 
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.database import DatabasePath
+from spangate.model.schema import Dialect
 
 # An emulator answers an admin call within 10 ms; schemas of a thousand tables take seconds.
 CALL_SECONDS = 10.0
@@ -95,10 +96,53 @@ def wait_until_ready(address: str, deadline_s: float, *, check_alive: Callable[[
         time.sleep(PAUSE_SECONDS)
 
 
-def create_database(address: str, path: DatabasePath, ddl: Sequence[str]) -> bool:
+@dataclass(frozen=True, slots=True)
+class DatabaseDdl:
+    """A database's schema as it says it itself: one statement each, without semicolon."""
+
+    dialect: Dialect
+    statements: tuple[str, ...]
+
+
+def database_ddl(address: str, path: DatabasePath) -> DatabaseDdl:
+    """The schema of `path` now. YourFault if there is no such database; PeersFault for any other failure."""
+    try:
+        with _admin(address) as admin:
+            database = admin.databases.get_database(name=str(path), retry=None, timeout=CALL_SECONDS)
+            answer = admin.databases.get_database_ddl(database=str(path), retry=None, timeout=SCHEMA_SECONDS)
+    except google_errors.NotFound as error:
+        raise YourFault(
+            f"there is no database `{path}`",
+            help="`schema: live` takes the schema of a database that is there; create it, or name a schema file",
+        ) from error
+    except google_errors.GoogleAPICallError as error:
+        raise PeersFault(
+            f"Spanner at `{address}` does not tell the schema of `{path}`: {_first_line(error)}"
+        ) from error
+    dialect = (
+        Dialect.POSTGRESQL if database.database_dialect == database_v1.DatabaseDialect.POSTGRESQL else Dialect.GOOGLESQL
+    )
+    return DatabaseDdl(dialect, tuple(answer.statements))
+
+
+def create_empty_database(address: str, path: DatabasePath, dialect: Dialect) -> bool:
+    """Make `path` without any table in the emulator at `address` if it is not there; whether it was made."""
+    try:
+        with _admin(address) as admin:
+            _ensure_instance(admin, path.project, path.instance)
+            try:
+                _make(admin, path, (), dialect)
+            except google_errors.AlreadyExists:
+                return False
+            return True
+    except google_errors.GoogleAPICallError as error:
+        raise PeersFault(f"the Spanner emulator at `{address}` failed: {_first_line(error)}") from error
+
+
+def create_database(address: str, path: DatabasePath, ddl: Sequence[str], dialect: Dialect = Dialect.GOOGLESQL) -> bool:
     """Make the database `path` from the statements `ddl` in the emulator at `address`, and its instance if needed.
 
-    True if it was made, False if it was there already with the same schema. `ddl` is GoogleSQL, one statement each,
+    True if it was made, False if it was there already with the same schema. `ddl` is in `dialect`, one statement each,
     without semicolon. YourFault if the emulator refuses a statement (the message names it), or if the database is
     there with another schema (it is left as it is). PeersFault for any other failure.
     """
@@ -106,12 +150,12 @@ def create_database(address: str, path: DatabasePath, ddl: Sequence[str]) -> boo
         with _admin(address) as admin:
             _ensure_instance(admin, path.project, path.instance)
             try:
-                _make(admin, path, ddl)
+                _make(admin, path, ddl, dialect)
             except google_errors.AlreadyExists:
-                _check_same_schema(admin, path, ddl)
+                _check_same_schema(admin, path, ddl, dialect)
                 return False
             except google_errors.GoogleAPICallError as error:
-                raise _refusal(admin, path, ddl, error) from error
+                raise _refusal(admin, path, ddl, dialect, error) from error
             return True
     except google_errors.GoogleAPICallError as error:
         raise PeersFault(f"the Spanner emulator at `{address}` failed: {_first_line(error)}") from error
@@ -178,13 +222,30 @@ def _ensure_instance(admin: _Admin, project: str, instance: str) -> None:
         return
 
 
-def _make(admin: _Admin, path: DatabasePath, ddl: Sequence[str]) -> None:
+def _make(admin: _Admin, path: DatabasePath, ddl: Sequence[str], dialect: Dialect) -> None:
+    # "For PostgreSQL-dialect databases, extra statements are not supported" (CreateDatabaseRequest).
+    postgresql = dialect is Dialect.POSTGRESQL
     request = database_v1.CreateDatabaseRequest(
         parent=f"projects/{path.project}/instances/{path.instance}",
-        create_statement=f"CREATE DATABASE `{path.database}`",
-        extra_statements=list(ddl),
+        create_statement=f'CREATE DATABASE "{path.database}"' if postgresql else f"CREATE DATABASE `{path.database}`",
+        extra_statements=[] if postgresql else list(ddl),
+        database_dialect=(
+            database_v1.DatabaseDialect.POSTGRESQL if postgresql else database_v1.DatabaseDialect.GOOGLE_STANDARD_SQL
+        ),
     )
     _finish(admin.databases.create_database(request, retry=None, timeout=SCHEMA_SECONDS), SCHEMA_SECONDS)
+    if postgresql and ddl:
+        try:
+            _alter(admin, path, ddl)
+        except google_errors.GoogleAPICallError:
+            # Made whole or not at all.
+            admin.databases.drop_database(database=str(path), retry=None, timeout=CALL_SECONDS)
+            raise
+
+
+def _alter(admin: _Admin, path: DatabasePath, ddl: Sequence[str]) -> None:
+    request = database_v1.UpdateDatabaseDdlRequest(database=str(path), statements=list(ddl))
+    _finish(admin.databases.update_database_ddl(request, retry=None, timeout=SCHEMA_SECONDS), SCHEMA_SECONDS)
 
 
 @contextmanager
@@ -205,7 +266,7 @@ def _statements(admin: _Admin, path: DatabasePath) -> set[str]:
     return set(answer.statements)
 
 
-def _check_same_schema(admin: _Admin, path: DatabasePath, ddl: Sequence[str]) -> None:
+def _check_same_schema(admin: _Admin, path: DatabasePath, ddl: Sequence[str], dialect: Dialect) -> None:
     """Return if the existing database has the schema that `ddl` makes; else YourFault.
 
     Compared is what the emulator makes of both, so that spelling, line ends and order do not count.
@@ -213,9 +274,9 @@ def _check_same_schema(admin: _Admin, path: DatabasePath, ddl: Sequence[str]) ->
     existing = _statements(admin, path)
     with _scratch(admin, path) as scratch:
         try:
-            _make(admin, scratch, ddl)
+            _make(admin, scratch, ddl, dialect)
         except google_errors.GoogleAPICallError as error:
-            raise _refusal(admin, path, ddl, error) from error
+            raise _refusal(admin, path, ddl, dialect, error) from error
         wanted = _statements(admin, scratch)
     if existing != wanted:
         lacking = [f"lacks `{_quoted(text)}`" for text in sorted(wanted - existing)]
@@ -227,20 +288,21 @@ def _check_same_schema(admin: _Admin, path: DatabasePath, ddl: Sequence[str]) ->
 
 
 def _refusal(
-    admin: _Admin, path: DatabasePath, ddl: Sequence[str], error: google_errors.GoogleAPICallError
+    admin: _Admin,
+    path: DatabasePath,
+    ddl: Sequence[str],
+    dialect: Dialect,
+    error: google_errors.GoogleAPICallError,
 ) -> SpangateError:
     """The error to raise for a schema that was refused, naming the statement at fault.
 
     The emulator seldom says which statement it means, so they are tried one after the other elsewhere.
     """
     with _scratch(admin, path) as scratch:
-        _make(admin, scratch, ())
+        _make(admin, scratch, (), dialect)
         for number, statement in enumerate(ddl, start=1):
-            request = database_v1.UpdateDatabaseDdlRequest(database=str(scratch), statements=[statement])
             try:
-                _finish(
-                    admin.databases.update_database_ddl(request, retry=None, timeout=SCHEMA_SECONDS), SCHEMA_SECONDS
-                )
+                _alter(admin, scratch, [statement])
             except google_errors.GoogleAPICallError as refused:
                 return _statement_error(number, statement, refused)
     return PeersFault(f"the Spanner emulator did not make `{path}`: {_first_line(error)}")

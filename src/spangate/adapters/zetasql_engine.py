@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from importlib import metadata
 from pathlib import Path
@@ -30,10 +31,11 @@ from spangate.errors import Broken, YourFault
 from spangate.settings import INTERVALS, MIB
 from spangate.sql.engine import EngineCrashed, EngineFailure
 
-# The watchdog counts in ticks of this length; a call may outlive its limit by one tick.
+# The watchdog counts in ticks of this length, of the calling thread's processor time: a statement must not become
+# unreadable because the machine is busy. A call may outlive its limit by one tick.
 TICK_SECONDS = 0.25
 # For a statement. The largest that Spanner takes (20 joins of 50 columns) needs a quarter of this; what needs more was
-# made to. Well under the time that the gateway waits for an answer, so that it hears a reason.
+# made to. Well under the time that the gateway waits for an answer, so that it hears a reason unless we are busy.
 ANALYSIS_SECONDS_MAX = 0.4 * INTERVALS.checkpoint_timeout_ms / 1000
 # For everything else, which is asked by us and not by a client: registering 100,000 columns takes 2 s.
 CALL_SECONDS_MAX = 60.0
@@ -45,7 +47,8 @@ STACK_BYTES_MAX = 1 * MIB
 _THREAD_STACK_BYTES_MIN = 2 * MIB
 
 _METHOD_PREFIX = "ZetaSqlLocalService_"
-_ANALYZE = "ZetaSqlLocalService_Analyze"
+# What is asked with a client's text.
+_OF_STATEMENTS = frozenset({"ZetaSqlLocalService_Analyze", "ZetaSqlLocalService_Parse"})
 _SIZE_BYTES = 4
 _TRAPS = {
     wasmtime.TrapCode.INTERRUPT: "took too long",
@@ -67,7 +70,10 @@ class WasmEngine:
         linker.define_wasi()
         self._store = store
         self._stop = threading.Event()
-        self._watchdog = threading.Thread(target=_tick, args=(engine, self._stop), name="zetasql-watchdog", daemon=True)
+        self._calls = _Calls()
+        self._watchdog = threading.Thread(
+            target=_tick, args=(engine, self._stop, self._calls), name="zetasql-watchdog", daemon=True
+        )
         self._dead: str | None = None
         weakref.finalize(self, self._stop.set)
         self._watchdog.start()
@@ -75,16 +81,17 @@ class WasmEngine:
         self._exports = linker.instantiate(store, _module(engine)).exports(store)
         self._memory = self._exports["memory"]
         self._run("_initialize")
+        self._calls.end()
 
     def call(self, method: str, request: bytes) -> bytes:
-        """See `spangate.sql.engine.Engine.call`. Bounded in time (see above, and one tick) and in memory."""
+        """See `spangate.sql.engine.Engine.call`. Bounded in processor time (see above, and one tick) and in memory."""
         if self._dead is not None:
             raise EngineCrashed(self._dead)
         if not method.startswith(_METHOD_PREFIX):
             raise Broken(f"`{method}` is not a method of ZetaSQL's local service")
         if not self._watchdog.is_alive():  # a fork took the instance along, but not its thread
             raise self._crashed("no watchdog")
-        self._limit(ANALYSIS_SECONDS_MAX if method == _ANALYZE else CALL_SECONDS_MAX)
+        self._limit(ANALYSIS_SECONDS_MAX if method in _OF_STATEMENTS else CALL_SECONDS_MAX)
         request_at = self._allocate(max(len(request), 1))
         size_at = self._allocate(_SIZE_BYTES)
         ctypes.memmove(self._address(request_at, len(request)), request, len(request))
@@ -100,6 +107,7 @@ class WasmEngine:
             if self._dead is None:
                 self._run("wasm_free", request_at)
                 self._run("wasm_free", size_at)
+            self._calls.end()
 
     def close(self) -> None:
         """Gives the memory back. Later calls raise EngineCrashed."""
@@ -113,6 +121,7 @@ class WasmEngine:
         return int(self._memory.data_len())
 
     def _limit(self, seconds: float) -> None:
+        self._calls.begin()
         self._store.set_epoch_deadline(int(seconds / TICK_SECONDS) + 1)
 
     def _crashed(self, reason: str) -> EngineCrashed:
@@ -254,9 +263,41 @@ def _cpu() -> str:
     return f"{platform.machine()} {features}"
 
 
-def _tick(engine: wasmtime.Engine, stop: threading.Event) -> None:
+class _Calls:
+    """The call that runs, by the clock of its thread's processor time; the time of day where there is no such clock."""
+
+    def __init__(self) -> None:
+        self.running: tuple[int, float] | None = None
+
+    def begin(self) -> None:
+        clock = time.pthread_getcpuclockid(threading.get_ident()) if _HAS_THREAD_CLOCKS else time.CLOCK_MONOTONIC
+        self.running = clock, time.clock_gettime(clock)
+
+    def end(self) -> None:
+        self.running = None
+
+
+_HAS_THREAD_CLOCKS = hasattr(time, "pthread_getcpuclockid")
+
+
+def _tick(engine: wasmtime.Engine, stop: threading.Event, calls: _Calls) -> None:
+    """Raises the epoch once for every tick that a call has taken."""
+    seen: tuple[int, float] | None = None
+    told = 0
     while not stop.wait(TICK_SECONDS):
-        engine.increment_epoch()
+        running = calls.running
+        if running is not seen:
+            seen, told = running, 0
+        if running is None:
+            continue
+        clock, began = running
+        try:
+            taken = int((time.clock_gettime(clock) - began) / TICK_SECONDS)
+        except OSError:  # the thread ended, and its call with it
+            continue
+        for _ in range(told, taken):
+            engine.increment_epoch()
+        told = max(told, taken)
 
 
 if __name__ == "__main__":

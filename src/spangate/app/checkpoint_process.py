@@ -18,6 +18,7 @@ from spangate.adapters.checkpoint_door import checkpoint_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import IntentWatcher, load_policy
+from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.seal_keys import FileSealKeys, SpannerSealKeys, new_seal_key
 from spangate.adapters.unix_server import UnixServer
 from spangate.checkpoint.sealing import RENEWAL, SealKeys, SealKeyStore
@@ -27,8 +28,10 @@ from spangate.model.database import DatabasePath
 from spangate.model.policy import Policy
 
 
-def serve(intent: Path, socket: Path, decisions: Path, seals: SealKeyStore, shared: DatabasePath | None) -> None:
-    """Serve until SIGTERM. Raises SpangateError if it cannot start.
+def serve(
+    intent: Path, socket: Path, decisions: Path, spanner: str, seals: SealKeyStore, shared: DatabasePath | None
+) -> None:
+    """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
     `seals` keeps the sealing keys; `shared` is their database where several gateways share them.
     """
@@ -54,10 +57,11 @@ def serve(intent: Path, socket: Path, decisions: Path, seals: SealKeyStore, shar
             if known is not None and known.schema.fingerprint != database.schema.fingerprint:
                 _say(f"note: {database.schema_file} changed; `up` does not alter a running database")
 
-    watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"))
-    policy = load_policy(intent)
+    live = LiveSchemas(spanner) if spanner else None
+    policy = load_policy(intent, live.schema if live else None)
     if shared in policy.database_at:
         raise YourFault(_private(shared))
+    watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"), live=live)
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
@@ -112,17 +116,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="spangate checkpoint")
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--seals", type=Path)
-    where.add_argument("--shared-seals", type=DatabasePath.parse)
-    parser.add_argument("--spanner", default="")
+    where.add_argument("--seals", type=Path, help="the file with the sealing keys")
+    where.add_argument("--shared-seals", type=DatabasePath.parse, help="the database with them")
     arguments = parser.parse_args()
     shared: DatabasePath | None = arguments.shared_seals
     try:
         seals: SealKeyStore = (
             FileSealKeys(arguments.seals) if shared is None else SpannerSealKeys(arguments.spanner, shared)
         )
-        serve(arguments.intent, arguments.socket, arguments.decisions, seals, shared)
+        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner, seals, shared)
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code

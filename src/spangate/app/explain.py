@@ -11,9 +11,9 @@ from pathlib import Path
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.audit_files import AuditPaths
 from spangate.adapters.clock import SystemClock
-from spangate.adapters.intent_files import load_policy
 from spangate.adapters.state import StateDirectory
 from spangate.app.identities import identity_named
+from spangate.app.policies import policy_of
 from spangate.checkpoint.service import judge
 from spangate.decision import BadDecisionRecord, decision_from_json
 from spangate.errors import YourFault
@@ -58,11 +58,14 @@ def explain_decision(intent: Path, decision_id: str) -> Decision:
 
 
 def explain_statement(intent: Path, identity: str, sql: str, database: str | None) -> Decision:
-    """What the policy of the intent file says about a statement. Nothing needs to run. Raises SpangateError."""
-    policy = load_policy(intent)
+    """What the policy of the intent file says about a statement. Raises SpangateError.
+
+    Nothing needs to run, unless a schema is live.
+    """
+    policy = policy_of(intent)
     spiffe_id = identity_named(identity, intent, policy.trust_domain)
     path = _database(policy, database).path
-    shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), sql, ""))
+    shape = b"".join(netstring(part.encode()) for part in ("ExecuteSql", str(path), "", sql, ""))
     pool = AnalyserPool(workers=1)
     try:
         return judge(policy, pool, str(spiffe_id), shape, SystemClock().now())

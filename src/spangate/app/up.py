@@ -29,13 +29,14 @@ from spangate.adapters.emulator import (
     free_port,
 )
 from spangate.adapters.envoy import EnvoyChild
-from spangate.adapters.intent_files import load_policy
+from spangate.adapters.intent_files import load_policy, read_intent
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.process import Child
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
 from spangate.adapters.seal_keys import FILE
-from spangate.adapters.spanner import create_database, wait_until_ready
+from spangate.adapters.spanner import create_database, create_empty_database, wait_until_ready
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.svid_door import svid_app
@@ -45,9 +46,10 @@ from spangate.authority.ca import Authority
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.errors import PeersFault
+from spangate.intent.tree import Intent
 from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import Policy
+from spangate.model.policy import LIVE, Policy
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.1
@@ -123,7 +125,10 @@ def _start(
     stop: _Stop,
 ) -> tuple[Installed, _Relay]:
     progress("checking the intent")
-    policy = load_policy(options.intent)
+    intent = read_intent(options.intent)
+    lives = any(database.live for database in intent.databases)
+    # Before anything is started, unless a schema has to be asked of what is started.
+    policy = None if lives else load_policy(options.intent)
     state = StateDirectory(options.intent)
     state.make()
     stack.enter_context(state.locked())
@@ -131,9 +136,15 @@ def _start(
     sockets = stack.enter_context(runtime_directory())
 
     emulator, spanner, emulator_child = _spanner(stack, state, progress, stop)
+    if policy is None:
+        if emulator_child is not None:
+            _make_live_databases(intent, spanner, progress)
+        progress("asking for live schemas")
+        policy = load_policy(options.intent, LiveSchemas(spanner).schema)
     for database in policy.databases.values():
-        progress(f"creating database {database.path.instance}/{database.path.database}")
-        create_database(spanner, database.path, database.schema.statements)
+        if database.schema_file != LIVE:
+            progress(f"creating database {database.path.instance}/{database.path.database}")
+            create_database(spanner, database.path, database.schema.statements, database.schema.dialect)
 
     progress("starting the authority")
     gateway_id = SpiffeId(policy.trust_domain, ("spangate", "gateway"))
@@ -141,7 +152,7 @@ def _start(
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint = _checkpoint(stack, options, spanner, sockets, audit, state, stop)
+    checkpoint = _checkpoint(stack, options, sockets, audit, state, spanner, stop)
     relay = _Relay(checkpoint)
 
     progress("starting the gateway")
@@ -192,6 +203,15 @@ def _spanner(
     return emulator, address, child
 
 
+def _make_live_databases(intent: Intent, spanner: str, progress: Callable[[str], None]) -> None:
+    """In an emulator that has just been started nothing is there yet: databases to be filled through the gateway."""
+    for entry in intent.databases:
+        if entry.live:
+            path = DatabasePath(entry.project.text, entry.instance.text, entry.database.text)
+            progress(f"creating the empty database {path.instance}/{path.database}")
+            create_empty_database(spanner, path, entry.dialect)
+
+
 def _authority(
     stack: ExitStack, policy: Policy, gateway_id: SpiffeId, sockets: Path, notice: Callable[[str], None]
 ) -> Path:
@@ -216,19 +236,19 @@ def _authority(
 def _checkpoint(
     stack: ExitStack,
     options: UpOptions,
-    spanner: str,
     sockets: Path,
     audit: AuditPaths,
     state: StateDirectory,
+    spanner: str,
     stop: _Stop,
 ) -> Child:
     socket = sockets / "checkpoint.sock"
     argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(options.intent.resolve())]
-    argv += ["--socket", str(socket), "--decisions", str(audit.decisions)]
+    argv += ["--socket", str(socket), "--decisions", str(audit.decisions), "--spanner", spanner]
     if options.shared_state is None:
         argv += ["--seals", str(state.path / FILE)]
     else:
-        argv += ["--shared-seals", str(options.shared_state), "--spanner", spanner]
+        argv += ["--shared-seals", str(options.shared_state)]
     log = state.logs / "checkpoint.log"
     # What an earlier run said is not news.
     log.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from spangate.checkpoint.asked import Asked, SharedStatements
 from spangate.decision import decide, decision_id, denial_message, refuse, standing
 from spangate.model.access import Access
 from spangate.model.decision import Decision, Reason
@@ -40,10 +41,6 @@ class Statements(Protocol):
         ...
 
 
-class RolesAreSpangates(Exception):
-    """The request changes the database's roles or their grants, which only Spangate does."""
-
-
 class Clock(Protocol):
     """Tells the time."""
 
@@ -52,13 +49,17 @@ class Clock(Protocol):
         ...
 
 
+class RolesAreSpangates(Exception):
+    """The request changes the database's roles or their grants, which only Spangate does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the gateway is told.
+    """What the gateway is told. `epoch` is what the decision holds for (Policy.epoch).
 
-    `epoch` is what the decision holds for (Policy.epoch); `owner` the key of the identity (SpiffeId.key), which its
-    sessions are labelled with; `context` what Spanner's secure context is to say, empty for nothing. With `keep_tags`
-    the application's own transaction tag is kept behind `tag`. Without `remember` the gateway must ask again each time.
+    Of an allow: `role` and `owner` (the identity's key) are forced on sessions; `tag` on transactions, followed by the
+    application's own with `keep_tags`; `context`, if there is one, goes into Spanner's secure context. Without
+    `remember` the gateway must ask again each time.
     """
 
     decision: Decision
@@ -76,7 +77,7 @@ class Checkpoint:
     """Decides under the policy of the moment; `replace` puts another in force. Any thread may call."""
 
     def __init__(
-        self, policy: Policy, statements: Statements, record: Callable[[Decision], None], clock: Clock
+        self, policy: Policy, statements: SharedStatements, record: Callable[[Decision], None], clock: Clock
     ) -> None:
         self._policy = policy
         self._statements = statements
@@ -103,26 +104,26 @@ class Checkpoint:
         Raises TryAgain when there is too much to do, and what `record` raises.
         """
         policy, now = self._policy, self._clock.now()
-        decision = judge(policy, self._statements, identity, shape, now)
+        statements = Asked(self._statements, identity)
+        decision = judge(policy, statements, identity, shape, now)
         self._record(decision)
-        if not decision.allowed:
-            return Answer(decision, policy.epoch(now), role=_role(decision), tag="", message=denial_message(decision))
+        epoch = policy.epoch(now)
+        if not decision.allowed or decision.name is None or decision.database is None:
+            message = denial_message(decision)
+            return Answer(decision, epoch, role="", tag="", message=message, remember=statements.remember)
         spiffe_id = SpiffeId.parse(identity)
-        database = policy.databases.get(decision.database or "")
+        database = policy.databases[decision.database]
         return Answer(
             decision,
-            policy.epoch(now),
-            role=_role(decision),
+            epoch,
+            role=role_of(decision.name),
             tag=transaction_tag(spiffe_id, policy.version),
             message="",
             owner=spiffe_id.key,
-            keep_tags=database is not None and database.keep_tags,
-            context=str(spiffe_id) if database is not None and database.secure_context else "",
+            keep_tags=database.keep_tags,
+            context=identity if database.secure_context else "",
+            remember=statements.remember,
         )
-
-
-def _role(decision: Decision) -> str:
-    return role_of(decision.name) if decision.name is not None else ""
 
 
 def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:

@@ -110,10 +110,10 @@ def setup() -> None:
 def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False) -> None:
     """Check the intent and its schemas, and show who may do what: patterns and roles written out."""
     from spangate.adapters.clock import SystemClock
-    from spangate.adapters.intent_files import load_policy
+    from spangate.app.policies import policy_of
     from spangate.cli.check import plan_json, plan_lines
 
-    policy = load_policy(intent)
+    policy = policy_of(intent)
     if as_json:
         out.print(json.dumps(plan_json(policy)))
         return

@@ -12,7 +12,8 @@ The rules, each a named case in tests/unit/test_rpc_accesses.py:
 - A request that hides its writes from change streams makes the access exclude_from_change_streams.
 - One that begins, or belongs to, a transaction of partitioned DML makes the access partitioned_dml: on each table that
   its statements write, and on no table in particular if it has no statements.
-- GetDatabaseDdl makes the access schema; UpdateDatabaseDdl, and GetOperation, which tells how that went, ddl.
+- GetDatabase, which clients ask for the dialect, and GetDatabaseDdl make the access schema; UpdateDatabaseDdl, and
+  GetOperation, which tells how that went, ddl.
 A table, index, column or queue that the schema does not have raises UnknownName: nothing can be said about it.
 Rows that Spanner deletes with their parent (ON DELETE CASCADE) are Spanner's doing: no access of their own.
 Source: google/spanner/v1/mutation.proto, google/spanner/v1/spanner.proto (ReadRequest).
@@ -29,6 +30,7 @@ from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape
 
 _WRITES = frozenset({Operation.INSERT, Operation.UPDATE, Operation.DELETE})
 _OF_METHOD = {
+    "GetDatabase": Access(Operation.SCHEMA, ""),
     "GetDatabaseDdl": Access(Operation.SCHEMA, ""),
     "UpdateDatabaseDdl": Access(Operation.DDL, ""),
     "GetOperation": Access(Operation.DDL, ""),

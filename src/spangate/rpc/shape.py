@@ -40,6 +40,7 @@ PLAIN_METHODS = frozenset(
         "GetSession",
         "ListSessions",
         "DeleteSession",
+        "GetDatabase",
         "GetDatabaseDdl",
         "GetOperation",
     }

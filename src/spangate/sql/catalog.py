@@ -1,50 +1,29 @@
-"""A schema as ZetaSQL takes it: tables, Spanner's dialect of GoogleSQL, Spanner's own functions.
+"""What statements can name as ZetaSQL takes it, and Spanner's dialect of GoogleSQL.
 
-Rules: a table's serialization id is its place in `Schema.tables`, so that the tree names tables without ambiguity. A
-feature that Spanner lacks stays off: it could only make a statement mean something else here than there. A function
-that Spanner has and that is missing here makes a statement unreadable, never readable wrongly.
-Not here: reading the tree (tree.py).
+Rules: a relation's serialization id is its number in `Names.relations`. A feature that Spanner lacks stays off: it
+could only make a statement mean something else here than there.
+Not here: types (types.py), Spanner's own functions (functions.py), reading the tree (tree.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from zetasql.wasi._pb2.zetasql.proto import function_pb2, options_pb2, simple_catalog_pb2
-from zetasql.wasi._pb2.zetasql.public import function_pb2 as function_enums
+from zetasql.wasi._pb2.zetasql.proto import options_pb2, simple_catalog_pb2
 from zetasql.wasi._pb2.zetasql.public import options_pb2 as enums
-from zetasql.wasi._pb2.zetasql.public import type_pb2
+from zetasql.wasi._pb2.zetasql.public import simple_model_pb2, type_pb2
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_node_kind_pb2 as kinds
 
-from spangate.model.schema import Column, Schema, Table
+from spangate.model.schema import Schema
 from spangate.model.sqltype import SqlType
+from spangate.sql.functions import PREDICT, change_stream_function, functions, predict_function
+from spangate.sql.relations import Names, Origin, Relation, function_of_stream, names_of
+from spangate.sql.types import UnknownType, type_of_parameter, type_of_text
 
-# Groups are how the tree tells whose a function is (`ZetaSQL:abs`, `Spanner:bit_reverse`).
-FUNCTION_GROUP = "Spanner"
-BUILTIN_GROUP = "ZetaSQL"
+__all__ = ["UnknownType", "analyzer_options", "catalog_of", "language_options"]
 
 # "The default time zone, America/Los_Angeles, is used" (Spanner's GoogleSQL data types).
 _TIME_ZONE = "America/Los_Angeles"
-
-# Nobody nests types this deep, and recursion has to end somewhere.
-_TYPE_DEPTH_MAX = 32
-
-_SCALARS: Mapping[str, int] = {
-    "BOOL": type_pb2.TYPE_BOOL,
-    "BYTES": type_pb2.TYPE_BYTES,
-    "DATE": type_pb2.TYPE_DATE,
-    "FLOAT32": type_pb2.TYPE_FLOAT,
-    "FLOAT64": type_pb2.TYPE_DOUBLE,
-    "INT64": type_pb2.TYPE_INT64,
-    "INTERVAL": type_pb2.TYPE_INTERVAL,
-    "JSON": type_pb2.TYPE_JSON,
-    "NUMERIC": type_pb2.TYPE_NUMERIC,
-    "STRING": type_pb2.TYPE_STRING,
-    "TIMESTAMP": type_pb2.TYPE_TIMESTAMP,
-    "TOKENLIST": type_pb2.TYPE_TOKENLIST,
-    "UUID": type_pb2.TYPE_UUID,
-}
 
 # Named after the pages of Spanner's GoogleSQL reference that they belong to.
 _FEATURES: tuple[str, ...] = (
@@ -109,6 +88,9 @@ _FEATURES: tuple[str, ...] = (
     "ENABLE_FLOAT_DISTANCE_FUNCTIONS",
     "DOT_PRODUCT",
     "NULLIFZERO_ZEROIFNULL",
+    # Table functions and sequences.
+    "TABLE_VALUED_FUNCTIONS",
+    "SEQUENCE_ARG",
 )
 
 _STATEMENTS = (
@@ -117,47 +99,6 @@ _STATEMENTS = (
     kinds.RESOLVED_UPDATE_STMT,
     kinds.RESOLVED_DELETE_STMT,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Function:
-    """A function of Spanner's own; `named` are the optional arguments that are given by name."""
-
-    name: str
-    arguments: tuple[str, ...]
-    result: str
-    named: tuple[tuple[str, str], ...] = ()
-
-
-_LANGUAGE = ("language_tag", "STRING")
-_QUERY = (("dialect", "STRING"), _LANGUAGE, ("enhance_query", "BOOL"))
-
-# Spanner documents them and ZetaSQL does not know them. All of them are functions of their arguments and nothing else;
-# those that do or show more (sequences, SECURE_CONTEXT, ML, change streams) are left out on purpose.
-_FUNCTIONS = (
-    _Function("PENDING_COMMIT_TIMESTAMP", (), "TIMESTAMP"),
-    _Function("BIT_REVERSE", ("INT64", "BOOL"), "INT64"),
-    _Function("SEARCH", ("TOKENLIST", "STRING"), "BOOL", _QUERY),
-    _Function(
-        "SEARCH_NGRAMS",
-        ("TOKENLIST", "STRING"),
-        "BOOL",
-        (_LANGUAGE, ("min_ngrams", "INT64"), ("min_ngrams_percent", "FLOAT64")),
-    ),
-    _Function("SEARCH_SUBSTRING", ("TOKENLIST", "STRING"), "BOOL", (_LANGUAGE, ("relative_search_type", "STRING"))),
-    _Function("SCORE", ("TOKENLIST", "STRING"), "FLOAT64", (*_QUERY, ("options", "JSON"))),
-    _Function("SCORE_NGRAMS", ("TOKENLIST", "STRING"), "FLOAT64", (_LANGUAGE, ("algorithm", "STRING"))),
-    _Function(
-        "SNIPPET",
-        ("STRING", "STRING"),
-        "JSON",
-        (*_QUERY, ("max_snippet_width", "INT64"), ("max_snippets", "INT64"), ("content_type", "STRING")),
-    ),
-)
-
-
-class UnknownType(ValueError):
-    """A type that cannot be carried over; the message names it."""
 
 
 def language_options() -> options_pb2.LanguageOptionsProto:
@@ -190,119 +131,83 @@ def analyzer_options(param_types: Mapping[str, SqlType]) -> options_pb2.Analyzer
     )
 
 
-def catalog_of(schema: Schema) -> simple_catalog_pb2.SimpleCatalogProto:
-    """The catalog to register: every table, in a sub-catalog for each named schema, and the functions."""
+def catalog_of(names: Names | Schema) -> simple_catalog_pb2.SimpleCatalogProto:
+    """The catalog to register: everything that has a name, in a sub-catalog for each named schema, and the functions.
+
+    Of a schema alone: its tables and what every database has.
+    """
+    if isinstance(names, Schema):
+        names = names_of(names)
     catalog = simple_catalog_pb2.SimpleCatalogProto(
         name="spanner",
         builtin_function_options=options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=language_options()),
-        custom_function=_functions(),
+        custom_function=functions(),
     )
-    named_schemas: dict[str, simple_catalog_pb2.SimpleCatalogProto] = {}
-    for number, table in enumerate(schema.tables):
-        schema_name, _, short_name = table.name.rpartition(".")
-        place = catalog
-        if schema_name:
-            place = named_schemas.get(schema_name.lower())
-            if place is None:
-                place = named_schemas[schema_name.lower()] = catalog.catalog.add(name=schema_name)
-        _add_table(place, number, short_name, table)
+    places = _Places(catalog)
+    for number, relation in enumerate(names.relations):
+        _add_relation(places, number, relation)
+    for name in names.sequences:
+        place, short_name = places.of(name)
+        # Both names are the short one: ZetaSQL looks sequences up by what it calls the full name.
+        place.sequence.add(name=short_name, full_name=short_name)
+    for stream in names.streams.values():
+        function = function_of_stream(stream)
+        places.of(function)[0].custom_tvf.append(change_stream_function(function))
+    if names.models:
+        _add_models(places, names)
     return catalog
 
 
-def type_of_parameter(type_: SqlType, depth: int = 0) -> type_pb2.TypeProto:
-    """ZetaSQL's form of a parameter's type. Raises UnknownType."""
-    if depth > _TYPE_DEPTH_MAX:
-        raise UnknownType(f"the type of a parameter is nested more than {_TYPE_DEPTH_MAX} deep")
-    if type_.code == "ARRAY" and type_.element is not None and type_.element.code != "ARRAY":
-        return _array(type_of_parameter(type_.element, depth + 1))
-    if type_.code == "STRUCT":
-        return _struct((name, type_of_parameter(field, depth + 1)) for name, field in type_.fields)
-    kind = _SCALARS.get(type_.code)
-    if kind is None:
-        raise UnknownType(f"the type `{type_.code}` is not supported for parameters")
-    return type_pb2.TypeProto(type_kind=kind)
+class _Places:
+    """The sub-catalogs by lower-case name, made when they are asked for."""
+
+    def __init__(self, catalog: simple_catalog_pb2.SimpleCatalogProto) -> None:
+        self._catalog = catalog
+        self._named: dict[str, simple_catalog_pb2.SimpleCatalogProto] = {}
+
+    def of(self, name: str) -> tuple[simple_catalog_pb2.SimpleCatalogProto, str]:
+        """Where something of that name belongs, and what it is called there."""
+        schema_name, _, short_name = name.rpartition(".")
+        if not schema_name:
+            return self._catalog, short_name
+        place = self._named.get(schema_name.lower())
+        if place is None:
+            place = self._named[schema_name.lower()] = self._catalog.catalog.add(name=schema_name)
+        return place, short_name
 
 
-def type_of_column(column: Column) -> type_pb2.TypeProto:
-    """ZetaSQL's form of a column's type.
-
-    Protocol buffer messages and enumerations become BYTES: the column can be read and written as a whole, while a
-    statement that looks inside cannot be read and is refused.
-    """
-    return _type_of_text(column.type)
-
-
-def _type_of_text(text: str) -> type_pb2.TypeProto:
-    if text.startswith("ARRAY<"):
-        return _array(_type_of_text(text[len("ARRAY<") : text.index(">")]))
-    kind = _SCALARS.get(text.partition("(")[0].strip().upper())
-    return type_pb2.TypeProto(type_kind=type_pb2.TYPE_BYTES if kind is None else kind)
-
-
-def _array(element: type_pb2.TypeProto) -> type_pb2.TypeProto:
-    return type_pb2.TypeProto(type_kind=type_pb2.TYPE_ARRAY, array_type=type_pb2.ArrayTypeProto(element_type=element))
-
-
-def _struct(fields: Iterable[tuple[str, type_pb2.TypeProto]]) -> type_pb2.TypeProto:
-    return type_pb2.TypeProto(
-        type_kind=type_pb2.TYPE_STRUCT,
-        struct_type=type_pb2.StructTypeProto(
-            field=[type_pb2.StructFieldProto(field_name=name, field_type=type_) for name, type_ in fields]
-        ),
-    )
-
-
-def _add_table(catalog: simple_catalog_pb2.SimpleCatalogProto, number: int, short_name: str, table: Table) -> None:
+def _add_relation(places: _Places, number: int, relation: Relation) -> None:
+    table = relation.table
+    place, short_name = places.of(table.name)
     key = {name.lower() for name in table.primary_key}
-    proto = catalog.table.add(
+    proto = place.table.add(
         name=short_name,
         full_name=table.name,
         serialization_id=number,
         primary_key_column_index=[index for index, column in enumerate(table.columns) if column.name.lower() in key],
     )
-    for column in table.columns:
+    for index, column in enumerate(table.columns):
         proto.column.add(
             name=column.name,
-            type=type_of_column(column),
+            type=type_pb2.TypeProto.FromString(relation.types[index]) if relation.types else type_of_text(column.type),
             is_pseudo_column=column.hidden,
-            is_writable_column=not column.generated,
+            is_writable_column=relation.origin is Origin.TABLE and not column.generated,
         )
 
 
-def _functions() -> Iterator[function_pb2.FunctionProto]:
-    """Every function once, with all its signatures."""
-    signatures: dict[str, list[function_pb2.FunctionSignatureProto]] = {}
-    for function in _FUNCTIONS:
-        signatures.setdefault(function.name, []).append(_signature(function))
-    for name, found in signatures.items():
-        yield function_pb2.FunctionProto(
-            name_path=[name], group=FUNCTION_GROUP, mode=function_enums.FunctionEnums.SCALAR, signature=found
-        )
-
-
-def _signature(function: _Function) -> function_pb2.FunctionSignatureProto:
-    named = [
-        _argument(
-            code,
-            function_pb2.FunctionArgumentTypeOptionsProto(
-                cardinality=function_enums.FunctionEnums.OPTIONAL,
-                argument_name=name,
-                named_argument_kind=function_enums.FunctionEnums.NAMED_ONLY,
-            ),
-            occurrences=0,
-        )
-        for name, code in function.named
-    ]
-    return function_pb2.FunctionSignatureProto(
-        argument=[*(_argument(code) for code in function.arguments), *named],
-        return_type=_argument(function.result),
-        context_id=0,
-    )
-
-
-def _argument(
-    code: str, options: function_pb2.FunctionArgumentTypeOptionsProto | None = None, occurrences: int = 1
-) -> function_pb2.FunctionArgumentTypeProto:
-    return function_pb2.FunctionArgumentTypeProto(
-        kind=function_enums.ARG_TYPE_FIXED, type=_type_of_text(code), num_occurrences=occurrences, options=options
-    )
+def _add_models(places: _Places, names: Names) -> None:
+    """The models by name, and ML.PREDICT, whose result can have any column of a table or of a model's output."""
+    columns: dict[str, str] = {}
+    unclear: set[str] = set()
+    for relation in names.relations:
+        for column in relation.table.columns if relation.origin is Origin.TABLE else ():
+            if columns.setdefault(column.name.lower(), column.type) != column.type:
+                unclear.add(column.name.lower())
+    for name in unclear:
+        del columns[name]
+    for number, model in enumerate(names.models):
+        place, short_name = places.of(model.name)
+        place.model.append(simple_model_pb2.SimpleModelProto(id=number, name=short_name))
+        columns |= {name.lower(): type_ for name, type_ in model.outputs}
+    place, _ = places.of(PREDICT)
+    place.custom_tvf.append(predict_function(columns))

@@ -1,12 +1,14 @@
 """Schema file -> Schema: Spanner's GoogleSQL DDL, statement by statement, as `CREATE DATABASE` would run it.
 
 Rules: statements take effect in order, on what those before them made. Tables, columns and indexes are understood
-completely or refused with their place. Everything else (views, change streams, sequences, roles, models, functions,
-...) is kept word for word and creates nothing that anybody could be granted: a view is not a table. Every statement is
-in `Schema.statements`, in order, so that a database can be made from it: without its semicolon and without comments,
-because the API takes neither (tools cut them out).
+completely or refused with their place. Views, change streams, sequences, models, queues and property graphs become
+`Schema.objects`, each with the statement that made it. Everything else (roles, functions, search indexes, ...) is kept
+word for word and creates nothing that anybody could be granted. Every statement is in `Schema.statements`, in order, so
+that a database can be made from it: without its semicolon and without comments, because the API takes neither (tools
+cut them out).
 Source: https://cloud.google.com/spanner/docs/reference/standard-sql/data-definition-language
-Not here: tables and indexes (ddl_table.py, ddl_alter.py), statements about rows (googlesql.py).
+Not here: tables and indexes (ddl_table.py, ddl_alter.py), what is inside of views and models (objects.py), statements
+about rows (googlesql.py).
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from spangate.model.schema import Schema
+from spangate.model.schema import ObjectKind, Schema, SchemaObject
 from spangate.sql.ddl_alter import alter_index, alter_table, drop_index, drop_table
 from spangate.sql.ddl_cursor import Cursor
 from spangate.sql.ddl_database import Database
 from spangate.sql.ddl_table import create_index, create_table
 from spangate.sql.ddl_tokens import DdlError, Kind, Token, text_without_comments, tokens_of
+from spangate.sql.objects import security
 
 __all__ = ["DdlError", "parse_ddl"]
 
@@ -27,6 +30,8 @@ _VERBS = ("CREATE", "ALTER", "DROP", "GRANT", "REVOKE", "RENAME", "ANALYZE")
 
 # GoogleSQL's functions live in these (`NET.HOST`). A named schema of that name would hide them or be hidden by them.
 _FUNCTION_NAMESPACES = frozenset({"hll_count", "kll_quantiles", "net"})
+# And these are there already.
+_SYSTEM_SCHEMAS = frozenset({"information_schema", "ml", "spanner_sys"})
 
 # What CREATE, ALTER and DROP can be about besides tables and indexes. Those that share the tables' name space are
 # marked, so that a table cannot take a view's name.
@@ -49,6 +54,7 @@ _OTHER_OBJECTS: dict[tuple[str, ...], bool] = {
     ("VECTOR", "INDEX"): _SHARES_NAMES,
     ("VIEW",): _SHARES_NAMES,
 }
+_KINDS: dict[tuple[str, ...], ObjectKind] = {tuple(kind.value.upper().split()): kind for kind in ObjectKind}
 
 
 def parse_ddl(text: str) -> Schema:
@@ -57,13 +63,14 @@ def parse_ddl(text: str) -> Schema:
     statements: list[str] = []
     tokens = tokens_of(text)
     for statement in _statements(tokens):
-        _run(Cursor(statement), database)
         statements.append(text_without_comments(text, statement[:-1]))
+        _run(Cursor(statement), database, statements[-1])
     if not statements:
         raise tokens[-1].error("the schema is empty")
     return Schema(
         tables=tuple(database.tables.values()),
         indexes=tuple(database.indexes.values()),
+        objects=tuple(database.objects.values()),
         functions=tuple(sorted(database.functions)),
         statements=tuple(statements),
     )
@@ -80,15 +87,15 @@ def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
             statement = []
 
 
-def _run(cursor: Cursor, database: Database) -> None:
-    """Carries out one statement."""
+def _run(cursor: Cursor, database: Database, text: str) -> None:
+    """Carries out one statement; `text` is what it says, without comments."""
     verb = cursor.token
     if not verb.is_word(*_VERBS):
         raise cursor.expected(_VERBS, "a DDL statement")
     cursor.next()
     match verb.text.upper():
         case "CREATE":
-            _create(cursor, database)
+            _create(cursor, database, text)
         case "ALTER":
             _alter(cursor, database)
         case "DROP":
@@ -99,7 +106,7 @@ def _run(cursor: Cursor, database: Database) -> None:
             pass
 
 
-def _create(cursor: Cursor, database: Database) -> None:
+def _create(cursor: Cursor, database: Database, text: str) -> None:
     if cursor.try_words("TABLE"):
         create_table(cursor, database)
         cursor.end()
@@ -119,12 +126,17 @@ def _create(cursor: Cursor, database: Database) -> None:
         token = cursor.name("a schema name")
         if token.text.lower() in _FUNCTION_NAMESPACES:
             raise token.error(f"`{token.text}` cannot be a schema name: functions of GoogleSQL begin with it")
+        if token.text.lower() in _SYSTEM_SCHEMAS:
+            raise token.error(f"`{token.text}` cannot be a schema name: every database has it already")
         database.add_schema(token.text)
     elif words == ("FUNCTION",):
         database.functions.add(cursor.path("a function name")[0].lower())
     elif _OTHER_OBJECTS[words]:
         name, token = cursor.path(f"a {what} name")
-        database.add_other(what, name, token, may_exist=may_exist, may_replace=may_replace)
+        free = database.add_other(what, name, token, may_exist=may_exist, may_replace=may_replace)
+        definer = words == ("VIEW",) and security(cursor)
+        if free and words in _KINDS:
+            database.put_object(SchemaObject(_KINDS[words], name, text, definer))
 
 
 def _alter(cursor: Cursor, database: Database) -> None:
@@ -148,8 +160,11 @@ def _drop(cursor: Cursor, database: Database) -> None:
     else:
         words = _other_object(cursor, ("TABLE", "INDEX"))
         cursor.try_words("IF", "EXISTS")
-        if _OTHER_OBJECTS[words] or words == ("SCHEMA",):
-            database.drop_other(cursor.path("a name")[0])
+        if words == ("SCHEMA",):
+            database.drop_schema(cursor.path("a schema name")[0])
+        elif _OTHER_OBJECTS[words]:
+            what = " ".join(words).lower()
+            database.drop_other(what, *cursor.path(f"a {what} name"))
 
 
 def _other_object(cursor: Cursor, alternatives: tuple[str, ...]) -> tuple[str, ...]:

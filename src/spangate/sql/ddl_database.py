@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from spangate.model.nearest import nearest
-from spangate.model.schema import Column, Index, Table
+from spangate.model.schema import Column, Index, SchemaObject, Table
 from spangate.sql.ddl_tokens import DdlError, Token
 
 
@@ -41,11 +41,12 @@ def columns_named(table: Table, tokens: Iterable[Token]) -> tuple[str, ...]:
 
 
 class Database:
-    """Tables and indexes by lower-case name, in the order they were made; names of functions."""
+    """Tables, indexes and other objects by lower-case name, in the order they were made; names of functions."""
 
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
         self.indexes: dict[str, Index] = {}
+        self.objects: dict[str, SchemaObject] = {}
         # In lower case. A function that is dropped again stays: it is refused once too often rather than allowed.
         self.functions: set[str] = set()
         self._named_schemas: dict[str, str] = {}
@@ -82,15 +83,33 @@ class Database:
             raise token.error(f"`{name}` exists already")
         return not taken
 
-    def add_other(self, what: str, name: str, token: Token, *, may_exist: bool, may_replace: bool) -> None:
-        """Takes the name for something that is neither a table nor an index; only its own kind can be replaced."""
-        replaces = may_replace and self._others.get(name.lower()) == what
-        if self.is_free(name, token, may_exist=may_exist or replaces):
-            self._others[name.lower()] = what
+    def add_other(self, what: str, name: str, token: Token, *, may_exist: bool, may_replace: bool) -> bool:
+        """Takes the name for something that is neither a table nor an index; only its own kind can be replaced.
 
-    def drop_other(self, name: str) -> None:
-        """Frees a name that `add_other` or `add_schema` took, if it did."""
+        Whether it is made now, and not kept as it was.
+        """
+        replaces = may_replace and self._others.get(name.lower()) == what
+        made = self.is_free(name, token, may_exist=may_exist or replaces) or replaces
+        if made:
+            self._others[name.lower()] = what
+        return made
+
+    def put_object(self, one: SchemaObject) -> None:
+        """Adds an object whose name `add_other` took, or puts it in the place of its former self."""
+        self.objects[one.name.lower()] = one
+
+    def drop_other(self, what: str, name: str, token: Token) -> None:
+        """Frees a name that `add_other` took, if it did; raises if something else has it."""
+        existing = self._others.get(name.lower(), what)
+        if existing != what:
+            raise token.error(f"`{name}` is a {existing}, not a {what}")
+        if name.lower() in self.tables:
+            raise token.error(f"`{name}` is a table, not a {what}")
         self._others.pop(name.lower(), None)
+        self.objects.pop(name.lower(), None)
+
+    def drop_schema(self, name: str) -> None:
+        """Takes a named schema away, if there is one."""
         self._named_schemas.pop(name.lower(), None)
 
     def put(self, thing: Table | Index) -> None:

@@ -3,19 +3,21 @@
 Rules: the whole tree is walked, field by field, so that no scan can hide in a corner; a node of a kind that is not
 listed here as understood makes the statement unreadable. What is read stands in the scans: ZetaSQL prunes from every
 scan the columns that cannot influence the result. What is written stands in the statement; its own table's list says
-for each column whether it is read, written or both, and has to agree with what the clauses say.
-Not here: how the tree is made (googlesql.py).
+for each column whether it is read, written or both, and has to agree with what the clauses say. Sequences, change
+streams and models stand in the arguments of the functions that use them.
+Not here: how the tree is made (googlesql.py), what reading a name means (relations.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping
 
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from spangate.model.access import Access, Operation, merged
 from spangate.model.schema import Schema, Table
-from spangate.sql.catalog import BUILTIN_GROUP, FUNCTION_GROUP
+from spangate.sql.functions import BUILTIN_GROUP, FUNCTION_GROUP, NEXT_SEQUENCE_VALUE, PREDICT, SEQUENCE_STATE
+from spangate.sql.relations import Names, Origin, Relation, names_of
 from spangate.sql.wire import Node
 
 # Nothing below these can name a table or a column that a scan does not name too: types, names, positions, literals,
@@ -30,14 +32,16 @@ _LEAVES = frozenset(
         "ResolvedColumnProto",
         "ResolvedNodeProto",
         "TableRefProto",
+        "TableValuedFunctionRefProto",
+        "TVFSignatureProto",
         "TypeModifiersProto",
         "TypeProto",
         "ValueWithTypeProto",
     }
 )
 
-# Understood: all they do is combine their children. The rest (table functions, models, graphs, sequences, connections,
-# system variables, nested DML, recursion, ...) is refused because it reads or does what no scan shows.
+# Understood: all they do is combine their children. The rest (graphs, connections, descriptors, system variables,
+# nested DML, recursion, ...) is refused because it reads or does what no scan shows.
 _UNDERSTOOD = frozenset(
     {
         # Expressions.
@@ -62,6 +66,11 @@ _UNDERSTOOD = frozenset(
         "ResolvedMakeStructProto",
         "ResolvedNonScalarFunctionCallBaseProto",
         "ResolvedParameterProto",
+        # The functions that take them are checked where they are called.
+        "ModelRefProto",
+        "ResolvedModelProto",
+        "ResolvedSequenceProto",
+        "SequenceRefProto",
         "ResolvedSubqueryExprProto",
         # Scans.
         "AnyResolvedAggregateScanBaseProto",
@@ -110,18 +119,22 @@ _UNDERSTOOD = frozenset(
 _READS = frozenset({enums.ResolvedStatementEnums.READ, enums.ResolvedStatementEnums.READ_WRITE})
 _WRITES = frozenset({enums.ResolvedStatementEnums.WRITE, enums.ResolvedStatementEnums.READ_WRITE})
 _FUNCTION_GROUPS = frozenset({BUILTIN_GROUP, FUNCTION_GROUP})
+_SEQUENCE_FUNCTIONS: Mapping[str, Operation] = {
+    NEXT_SEQUENCE_VALUE: Operation.UPDATE,
+    SEQUENCE_STATE: Operation.READ,
+}
 
 
 class NotUnderstood(Exception):
     """The tree holds something that this module does not understand; the message says what."""
 
 
-def accesses_of(statement: Node, schema: Schema, refused_functions: Set[str] = frozenset()) -> tuple[Access, ...]:
-    """What `statement`, an AnyResolvedStatementProto, does to the tables of `schema`.
+def accesses_of(statement: Node, names: Names | Schema) -> tuple[Access, ...]:
+    """What `statement`, an AnyResolvedStatementProto, does to what has `names`.
 
-    Raises NotUnderstood, also for calls of `refused_functions` (lower case); BadMessage.
+    Raises NotUnderstood, also for calls of functions that the schema defines; BadMessage.
     """
-    walk = _Walk(schema, refused_functions)
+    walk = _Walk(names_of(names) if isinstance(names, Schema) else names)
     nodes = list(statement.children())
     if len(nodes) != 1:
         raise NotUnderstood("there is no statement")
@@ -143,10 +156,9 @@ def accesses_of(statement: Node, schema: Schema, refused_functions: Set[str] = f
 class _Walk:
     """Goes through a tree and collects the accesses."""
 
-    def __init__(self, schema: Schema, refused_functions: Set[str]) -> None:
+    def __init__(self, names: Names) -> None:
         self.found: list[Access] = []
-        self._schema = schema
-        self._refused_functions = refused_functions
+        self._names = names
 
     def children(self, node: Node, *, skip: tuple[str, ...] = ()) -> None:
         """Everything below `node` but the fields in `skip`, which the caller has dealt with."""
@@ -154,10 +166,12 @@ class _Walk:
         while todo:
             item = todo.pop()
             if item.name == "ResolvedTableScanProto":
-                table, columns = self.table_of(item)
-                self.add(Operation.READ, table, columns.values())
+                relation, columns = self.relation_of(item)
+                self.found += relation.read(columns.values())
             elif item.name == "ResolvedFunctionCallBaseProto":
-                self._check_function(item)
+                self._function(item)
+            elif item.name == "ResolvedTVFScanProto":
+                self._table_function(item)
             elif item.name not in _UNDERSTOOD:
                 raise NotUnderstood(f"`{_plain(item.name)}` is not supported")
             todo.extend(item.children(leaves=_LEAVES))
@@ -165,13 +179,14 @@ class _Walk:
     def add(self, operation: Operation, table: Table, columns: Iterable[str] = ()) -> None:
         self.found.append(Access(operation, table.name, tuple(columns)))
 
-    def table_of(self, scan: Node) -> tuple[Table, dict[int, str]]:
-        """The table that `scan` reads, and its columns by their number in this statement."""
+    def relation_of(self, scan: Node) -> tuple[Relation, dict[int, str]]:
+        """What `scan` reads, and its columns by their number in this statement."""
         reference = scan.message("table")
         number, name = reference.number("serialization_id"), reference.text("full_name")
-        if not 0 <= number < len(self._schema.tables) or self._schema.tables[number].name != name:
+        if not 0 <= number < len(self._names.relations) or self._names.relations[number].table.name != name:
             raise NotUnderstood(f"the table `{name}` is not in the schema")
-        table = self._schema.tables[number]
+        relation = self._names.relations[number]
+        table = relation.table
         if scan.number("read_as_row_type") or scan.has("table_column_list"):
             raise NotUnderstood("reading a table as a row type is not supported")
         indexes = scan.numbers("column_index_list")
@@ -184,7 +199,14 @@ class _Walk:
             if name != column.text("name"):
                 raise NotUnderstood(f"the scan of `{table.name}` contradicts itself about `{column.text('name')}`")
             found[column.number("column_id")] = name
-        return table, found
+        return relation, found
+
+    def table_of(self, scan: Node) -> tuple[Table, dict[int, str]]:
+        """The same for a table, which can be written to."""
+        relation, columns = self.relation_of(scan)
+        if relation.origin is not Origin.TABLE:
+            raise NotUnderstood(f"`{relation.table.name}` is not a table and cannot be written to")
+        return relation.table, columns
 
     def target(self, statement: Node) -> tuple[Table, dict[int, str], set[str]]:
         """The table that DML writes to, its columns by number, and those it writes; what it reads is noted."""
@@ -199,10 +221,40 @@ class _Walk:
             self.add(Operation.READ, table, read)
         return table, columns, {name for name, use in used if use in _WRITES}
 
-    def _check_function(self, call: Node) -> None:
+    def _function(self, call: Node) -> None:
         group, _, name = call.message("function").text("name").partition(":")
-        if group not in _FUNCTION_GROUPS or name.lower() in self._refused_functions:
+        if group not in _FUNCTION_GROUPS or name.lower() in self._names.refused_functions:
             raise NotUnderstood(f"the function `{name or group}` is not supported")
+        for argument in call.messages("generic_argument_list"):
+            if not argument.has("sequence"):
+                continue
+            # ZetaSQL says the sequence's name without its schema.
+            said = argument.message("sequence").message("sequence").text("full_name")
+            sequences = [one for one in self._names.sequences if one.rpartition(".")[2] == said]
+            operation = _SEQUENCE_FUNCTIONS.get(name.lower()) if group == FUNCTION_GROUP else None
+            if operation is None or not sequences:
+                raise NotUnderstood(f"the sequence `{said}` is not supported here")
+            if len(sequences) > 1:
+                raise NotUnderstood(f"`{said}` is the name of several sequences: {', '.join(sorted(sequences))}")
+            self.found.append(Access(operation, sequences[0]))
+
+    def _table_function(self, scan: Node) -> None:
+        """A change stream or a prediction; what their arguments read stands in the scans below."""
+        name = scan.message("tvf").text("name")
+        arguments = scan.messages("argument_list")
+        models = [argument.message("model").message("model") for argument in arguments if argument.has("model")]
+        stream = self._names.streams.get(name.lower())
+        if name.lower() in self._names.refused_functions:
+            raise NotUnderstood(f"the table function `{name}` is not supported")
+        if stream is not None and not models:
+            self.found.append(Access(Operation.READ, stream))
+        elif name == PREDICT and len(models) == 1:
+            number = models[0].number("serialization_id")
+            if not 0 <= number < len(self._names.models):
+                raise NotUnderstood(f"the model `{models[0].text('name')}` is not in the schema")
+            self.found.append(Access(Operation.EXECUTE, self._names.models[number].name))
+        else:
+            raise NotUnderstood(f"the table function `{name}` is not supported")
 
 
 def _insert(node: Node, walk: _Walk) -> None:

@@ -61,20 +61,27 @@ def _fields_of(descriptor: Descriptor) -> dict[int, _Field]:
 class Node:
     """One message; its fields are found at once, the messages in them when they are asked for."""
 
-    __slots__ = ("_data", "_values", "descriptor")
+    __slots__ = ("_data", "_end", "_start", "_values", "descriptor")
 
     def __init__(self, descriptor: Descriptor, data: bytes, start: int = 0, end: int | None = None) -> None:
         """Raises BadMessage."""
         self.descriptor = descriptor
         self._data = data
+        self._start = start
+        self._end = len(data) if end is None else end
         # A number for what is encoded as one, the place (start, end) of anything else.
         self._values: dict[str, list[int | tuple[int, int]]] = {}
-        self._read(start, len(data) if end is None else end)
+        self._read(start, self._end)
 
     @property
     def name(self) -> str:
         """The message type's name, `ResolvedTableScanProto`."""
         return self.descriptor.name
+
+    @property
+    def encoded(self) -> bytes:
+        """The message as it stands."""
+        return self._data[self._start : self._end]
 
     def has(self, field: str) -> bool:
         """Whether the field is there."""

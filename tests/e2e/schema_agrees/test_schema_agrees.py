@@ -25,6 +25,7 @@ from spangate.model.database import DatabasePath
 from spangate.model.schema import Schema
 from spangate.sql.ddl import DdlError, parse_ddl
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
+from spangate.sql.system_tables import information_schema_tables
 
 pytestmark = pytest.mark.e2e
 
@@ -97,13 +98,16 @@ SCHEMAS = {
 }
 
 # Each is tried alone, after BASE; both accept it or both refuse it. Not here, because this emulator differs from what
-# Spanner documents: INTERLEAVE IN without PARENT (unknown to it), names with spaces (accepted), names in another case
-# than they were made with (refused in DDL).
+# Spanner documents: INTERLEAVE IN without PARENT and SQL SECURITY DEFINER (unknown to it), names with spaces
+# (accepted), names in another case than they were made with (refused in DDL).
 BASE = (
     "CREATE TABLE T (Id INT64, A STRING(5), B INT64) PRIMARY KEY (Id)",
     "CREATE INDEX ByA ON T (A) STORING (B)",
     "CREATE TABLE C (Id INT64, N INT64) PRIMARY KEY (Id, N), INTERLEAVE IN PARENT T",
     "CREATE VIEW V SQL SECURITY INVOKER AS SELECT T.Id FROM T",
+    "CREATE VIEW W SQL SECURITY INVOKER AS SELECT V.Id, T.B AS M FROM V JOIN T ON T.Id = V.Id",
+    "CREATE SEQUENCE Numbers OPTIONS (sequence_kind = 'bit_reversed_positive')",
+    "CREATE CHANGE STREAM Changes FOR ALL",
 )
 STATEMENTS = [
     "CREATE TABLE X (Id INT64) PRIMARY KEY (Id)",
@@ -181,7 +185,18 @@ STATEMENTS = [
     "DROP TABLE V",
     "DROP INDEX ByA",
     "DROP INDEX No",
-    "DROP VIEW V",
+    "DROP VIEW W",
+    "DROP VIEW C",
+    "DROP VIEW Numbers",
+    "DROP SEQUENCE Numbers",
+    "DROP CHANGE STREAM Changes",
+    "DROP CHANGE STREAM W",
+    "CREATE VIEW X AS SELECT T.Id FROM T",
+    "CREATE VIEW X SQL SECURITY NOBODY AS SELECT T.Id FROM T",
+    "CREATE OR REPLACE VIEW W SQL SECURITY INVOKER AS SELECT T.A FROM T",
+    "CREATE VIEW W SQL SECURITY INVOKER AS SELECT T.A FROM T",
+    "CREATE SEQUENCE V OPTIONS (sequence_kind = 'bit_reversed_positive')",
+    "CREATE CHANGE STREAM T FOR ALL",
     "SELECT 1",
     "INSERT INTO T (Id) VALUES (1)",
     "CREATE TABEL X (Id INT64) PRIMARY KEY (Id)",
@@ -235,6 +250,31 @@ QUERIES = [
     "DELETE FROM C WHERE TRUE",
     "DELETE C WHERE N = 1 THEN RETURN *",
     "DELETE FROM C",
+    # Views, sequences, change streams, and what the system shows.
+    "SELECT Id FROM V",
+    "SELECT * FROM v JOIN W USING (Id)",
+    "SELECT A FROM V",
+    "SELECT N FROM W",
+    "SELECT Id, M FROM W",
+    "SELECT COUNT(*) FROM W",
+    "DELETE FROM W WHERE TRUE",
+    "INSERT INTO W (Id) VALUES (1)",
+    "INSERT INTO T (Id) SELECT M FROM W",
+    "SELECT GET_NEXT_SEQUENCE_VALUE(SEQUENCE Numbers)",
+    "SELECT GET_INTERNAL_SEQUENCE_STATE(SEQUENCE Numbers)",
+    "SELECT GET_NEXT_SEQUENCE_VALUE(SEQUENCE Nothing)",
+    "SELECT GET_NEXT_SEQUENCE_VALUE(SEQUENCE Changes)",
+    "SELECT GET_NEXT_SEQUENCE_VALUE(Numbers)",
+    "INSERT INTO T (Id) VALUES (GET_NEXT_SEQUENCE_VALUE(SEQUENCE Numbers))",
+    "SELECT * FROM Numbers",
+    "SELECT * FROM Changes",
+    "SELECT * FROM READ_Nothing(NULL, NULL, NULL, 1000)",
+    "select option_value from information_schema.database_options where option_name='database_dialect'",
+    "SELECT * FROM INFORMATION_SCHEMA.TABLES",
+    "SELECT TABLE_NAME, COLUMN_NAME FROM INFORMATION_SCHEMA.TABLES JOIN INFORMATION_SCHEMA.COLUMNS USING (TABLE_NAME)",
+    "SELECT NOTHING FROM INFORMATION_SCHEMA.TABLES",
+    "SELECT * FROM INFORMATION_SCHEMA.NOTHING",
+    "SELECT * FROM TABLES",
 ]
 
 TABLES = """
@@ -252,6 +292,11 @@ INDEX_COLUMNS = """
     FROM INFORMATION_SCHEMA.INDEX_COLUMNS c JOIN INFORMATION_SCHEMA.INDEXES i
       USING (TABLE_SCHEMA, TABLE_NAME, INDEX_NAME)
     WHERE NOT i.SPANNER_IS_MANAGED AND c.TABLE_SCHEMA NOT IN ('INFORMATION_SCHEMA', 'SPANNER_SYS')
+"""
+
+SYSTEM_COLUMNS = """
+    SELECT TABLE_NAME, COLUMN_NAME, SPANNER_TYPE FROM INFORMATION_SCHEMA.COLUMNS
+    WHERE TABLE_SCHEMA = 'INFORMATION_SCHEMA'
 """
 
 
@@ -379,6 +424,29 @@ def test_both_accept_a_statement_or_both_refuse_it(address: str, statement: str)
     else:
         refused_by_spanner = ""
     assert bool(refused_by_us) == bool(refused_by_spanner), refused_by_us or refused_by_spanner
+
+
+def test_the_system_tables_have_the_columns_that_spanner_says_they_have(small: Database) -> None:
+    theirs: dict[str, dict[str, str]] = {}
+    for table, column, type_ in small.rows(SYSTEM_COLUMNS):
+        theirs.setdefault(table, {})[column] = type_.partition("(")[0]
+    ours = {one.name.partition(".")[2]: {c.name: c.type for c in one.columns} for one in information_schema_tables()}
+    assert len(theirs) > 20
+    for table, columns in theirs.items():
+        assert columns.items() <= ours[table].items()
+
+
+CHANGE_RECORD = """
+    SELECT 1 FROM READ_Changes(
+      start_timestamp => CURRENT_TIMESTAMP(), end_timestamp => NULL, partition_token => NULL,
+      heartbeat_milliseconds => 10000)
+"""
+
+
+def test_a_change_stream_is_read_by_the_same_words(analyzer: Analyzer, small: Database) -> None:
+    assert [str(one) for one in analyzer.accesses(CHANGE_RECORD, {})] == ["read Changes"]
+    # Spanner understands the query, and wants it in a call of another kind.
+    assert "must be strong reads executed via single use transactions" in (small.refusal(CHANGE_RECORD) or "")
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ return {
   ["Mutation.Send"] = { [1] = BYTES, [2] = BYTES, [3] = BYTES, [4] = BYTES },
   ["Mutation.Ack"] = { [1] = BYTES, [2] = BYTES, [3] = NUMBER },
   -- google.spanner.admin.database.v1 and google.longrunning.
+  GetDatabaseRequest = { [1] = BYTES },
   GetDatabaseDdlRequest = { [1] = BYTES },
   UpdateDatabaseDdlRequest = { [1] = BYTES, [2] = BYTES + MANY, [3] = BYTES, [4] = BYTES, [5] = NUMBER },
   GetOperationRequest = { [1] = BYTES },

@@ -50,6 +50,7 @@ local PATHS = {
   [SPANNER .. "GetSession"] = call("GetSessionRequest", SESSION, shape.plain),
   [SPANNER .. "ListSessions"] = call("ListSessionsRequest", DATABASE, shape.plain),
   [SPANNER .. "DeleteSession"] = call("DeleteSessionRequest", SESSION, shape.plain),
+  [ADMIN .. "GetDatabase"] = call("GetDatabaseRequest", DATABASE, shape.plain),
   [ADMIN .. "GetDatabaseDdl"] = call("GetDatabaseDdlRequest", DATABASE, shape.plain),
   [ADMIN .. "UpdateDatabaseDdl"] = call("UpdateDatabaseDdlRequest", DATABASE, shape.ddl),
   [OPERATIONS .. "GetOperation"] = call("GetOperationRequest", OPERATION, shape.plain),
@@ -73,7 +74,8 @@ local function refuse_call(path)
   end
   if sub(path, 1, 22) == "/google.spanner.admin." or sub(path, 1, 20) == "/google.longrunning." then
     refuse("unsupported-rpc", printable(path, 100) .. " is administration, which does not go through Spangate but for "
-      .. "GetDatabaseDdl, UpdateDatabaseDdl and their operations; use gcloud or a client with credentials of your own")
+      .. "GetDatabase, GetDatabaseDdl, UpdateDatabaseDdl and their operations; use gcloud or a client with credentials "
+      .. "of your own")
   end
   refuse("unsupported-rpc", printable(path, 100) .. " is not supported by this version of Spangate; refused")
 end
