@@ -406,11 +406,12 @@ def test_the_content_types_of_grpc_with_protobuf_are_taken(worker, content_type)
 
 def test_the_answer_to_a_commit_is_asked_for_uncompressed(worker):
     for method, left in (("Commit", False), ("ExecuteSql", True)):
-        headers = {b"grpc-accept-encoding": b"identity,gzip"}
+        headers = {b"grpc-accept-encoding": b"identity,gzip", b"x-response-encoding": b"gzip"}
         body = framed(message(method).SerializeToString())
         stream = worker.send(path(method), body, FakeCheckpoint(), headers=headers)
         assert stream.admitted
         assert (b"grpc-accept-encoding" in stream.headers) is left
+        assert (b"x-response-encoding" in stream.headers) is left
 
 
 @pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 70_000])

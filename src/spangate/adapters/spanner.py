@@ -170,7 +170,7 @@ def ensure_table(address: str, path: DatabasePath, table: str, ddl: str) -> None
         with _admin(address) as admin:
             _ensure_instance(admin, path.project, path.instance)
             try:
-                _make(admin, path, [ddl])
+                _make(admin, path, [ddl], Dialect.GOOGLESQL)
             except google_errors.AlreadyExists:
                 if any(f" {table} " in statement for statement in _statements(admin, path)):
                     return

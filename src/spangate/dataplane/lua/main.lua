@@ -89,8 +89,9 @@ function envoy_on_request(handle)
     metadata:set(METADATA, "seal", seal_for(found, identity, database, decision))
   end
   if hook then
-    -- A compressed answer could not be read.
+    -- A compressed answer could not be read. The second one asks Google's front end for one.
     headers:remove("grpc-accept-encoding")
+    headers:remove("x-response-encoding")
     metadata:set(METADATA, "answer", hook)
   end
   metadata:set(METADATA, "allow", decision.id)

@@ -42,6 +42,7 @@ local OWNED = {
   CreateSession = { routes_by = "database", seals = "session" },
   BatchCreateSessions = { routes_by = "database", seals = "sessions" },
   ListSessions = { routes_by = "database", seals = "listed" },
+  GetDatabase = {},
   GetDatabaseDdl = {},
   UpdateDatabaseDdl = {},
   GetOperation = {},
