@@ -17,8 +17,10 @@ from pathlib import Path
 from bench.gateway import first_sight, load, report
 from bench.gateway.measure import Bench, added, row
 from bench.gateway.processes import BenchError
-from bench.gateway.rig import CHECKED, PLAIN, rig
+from bench.gateway.rig import CHECKED, CHECKOUT, PLAIN, rig
+from bench.sessions import sealed_session
 from spangate.adapters.intent_files import load_policy
+from spangate.adapters.seal_keys import FILE
 from spangate.errors import SpangateError
 
 INTENT = Path(__file__).parents[2] / "examples" / "shop" / "spangate.yaml"
@@ -46,9 +48,10 @@ def main() -> int:
 def run(rounds: int, busy_requests: int, single_requests: int, statements: int) -> report.Report:
     """Everything that is measured. Raises BenchError or SpangateError."""
     h2load = load.find_h2load()
-    session = f"{load_policy(INTENT).databases['shop'].path}/sessions/bench"
+    database = load_policy(INTENT).databases["shop"].path
     with tempfile.TemporaryDirectory(prefix="spangate-bench-") as name, rig(Path(name), INTENT) as made:
         folder = Path(name)
+        session = sealed_session(folder / FILE, CHECKOUT, f"{database}/sessions/bench")
         body = folder / "body"
         body.write_bytes(framed(first_sight.message(session, SQL)))
         checked, plain = made.way(CHECKED), made.way(PLAIN)

@@ -19,7 +19,7 @@ from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import IntentWatcher, load_policy
 from spangate.adapters.live_schema import LiveSchemas
-from spangate.adapters.seal_keys import FileSealKeys, SpannerSealKeys, new_seal_key
+from spangate.adapters.seal_keys import FILE, FileSealKeys, SpannerSealKeys, new_seal_key
 from spangate.adapters.unix_server import UnixServer
 from spangate.checkpoint.sealing import RENEWAL, SealKeys, SealKeyStore
 from spangate.checkpoint.service import Checkpoint
@@ -117,14 +117,16 @@ def main() -> int:
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--seals", type=Path, help="the file with the sealing keys")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--seals", type=Path, help=f"the file with the sealing keys; else {FILE} beside the decisions")
     where.add_argument("--shared-seals", type=DatabasePath.parse, help="the database with them")
     arguments = parser.parse_args()
     shared: DatabasePath | None = arguments.shared_seals
     try:
         seals: SealKeyStore = (
-            FileSealKeys(arguments.seals) if shared is None else SpannerSealKeys(arguments.spanner, shared)
+            FileSealKeys(arguments.seals or arguments.decisions.with_name(FILE))
+            if shared is None
+            else SpannerSealKeys(arguments.spanner, shared)
         )
         serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner, seals, shared)
     except SpangateError as error:
