@@ -62,7 +62,10 @@ def answer(stream: Stream, message: Any, kind: Any) -> Any:
     assert not stream.failed, stream.log
     body = stream.answer_body
     assert int.from_bytes(body[1:5], "big") == len(body) - 5
-    return kind.deserialize(body[5:])
+    found = kind.deserialize(body[5:])
+    # Nothing is there twice: not every decoder merges messages.
+    assert kind.serialize(found) == body[5:]
+    return found
 
 
 # Sessions -------------------------------------------------------------------------------------------------------------
@@ -319,6 +322,7 @@ def messages(body: bytes) -> list[Any]:
         assert body[0] == 0
         assert len(body) >= size + 5
         found.append(types.PartialResultSet.pb().FromString(body[5 : 5 + size]))
+        assert len(found[-1].SerializeToString()) == size
         body = body[5 + size :]
     return found
 

@@ -2,9 +2,9 @@
 --
 -- A request is marked with its hook's name, in the dynamic metadata `answer`, and where something is to be sealed, with
 -- `seal`: for whom. A hook takes the handle and the metadata of Spangate's namespace.
--- Rules: names, ids and tokens leave sealed, appended to what Spanner said: the last one wins. An answer that cannot be
--- read is withheld: its body is dropped and its status becomes INTERNAL. Of a stream only the beginning is held back,
--- until the message with the metadata is complete.
+-- Rules: names, ids and tokens leave sealed, each in its place. An answer that cannot be read is withheld: its body is
+-- dropped and its status becomes INTERNAL. Of a stream only the beginning is held back, until the message with the
+-- metadata is complete.
 -- Not here: which answers are to be read (ownership.lua, shape.lua).
 
 local bit = require("bit")
@@ -44,8 +44,7 @@ local function field_at(s, i, e)
   return number, i, last, last + 1
 end
 
--- The first and last position of field `wanted` of the message s[i..e], or nil. All of it is read, since one that stood
--- there twice would be merged.
+-- The first and last position of field `wanted` of the message s[i..e], or nil.
 local function field_of(s, i, e, wanted)
   local found_first, found_last
   while i <= e do
@@ -59,21 +58,30 @@ local function field_of(s, i, e, wanted)
   return found_first, found_last
 end
 
--- The message s[i..e] with each payload of field `wanted` replaced by what `change` makes of it; nil cuts it out.
+-- The message s[i..e] with each payload of field `wanted` replaced by what `change` makes of it (nil cuts it out), and how
+-- many there were. In place: not every client's decoder merges a message that is there twice (protobuf.js does not).
 local function changed(s, i, e, wanted, change)
-  local parts = {}
+  local parts, kept, count = {}, i, 0
   while i <= e do
     local start = i
     local number, first, last
     number, first, last, i = field_at(s, i, e)
     if number == wanted and first then
+      parts[#parts + 1] = sub(s, kept, start - 1)
       local payload = change(s, first, last)
-      parts[#parts + 1] = payload and encode_bytes(wanted, payload)
-    else
-      parts[#parts + 1] = sub(s, start, i - 1)
+      if payload then parts[#parts + 1] = encode_bytes(wanted, payload) end
+      kept, count = i, count + 1
     end
   end
-  return concat(parts)
+  parts[#parts + 1] = sub(s, kept, e)
+  return concat(parts), count
+end
+
+-- The same of a field that may stand there once.
+local function changed_once(s, i, e, wanted, change)
+  local message, count = changed(s, i, e, wanted, change)
+  if count > 1 then error("an answer has a field twice") end
+  return message, count == 1
 end
 
 -- For whom ----------------------------------------------------------------------------------------------------------
@@ -91,31 +99,30 @@ end
 
 -- What is sealed: each takes a message s[i..e] and its holder, and returns the message as it is sent on. -------------
 
-local function id_of(s, i, e, to)
-  local first, last = field_of(s, i, e, 1)
-  return first and last >= first and seal_value(to.kind, to.policy, to.identity, to.database, sub(s, first, last))
-end
-
+-- Transaction: id 1.
 local function transaction(s, i, e, to)
-  local id = id_of(s, i, e, to)
-  return sub(s, i, e) .. (id and encode_bytes(1, id) or "")
+  return (changed_once(s, i, e, 1, function(_, first, last)
+    if last < first then return "" end
+    return seal_value(to.kind, to.policy, to.identity, to.database, sub(s, first, last))
+  end))
 end
 
 -- ResultSet and PartialResultSet: metadata 1 {transaction 2 {id 1}}. Also whether there is metadata.
 local function result(s, i, e, to)
-  local first, last = field_of(s, i, e, 1)
-  local sealed, within = sub(s, i, e), first
-  if first then first, last = field_of(s, first, last, 2) end
-  local id = first and id_of(s, first, last, to)
-  if id then sealed = sealed .. encode_bytes(1, encode_bytes(2, encode_bytes(1, id))) end
-  return sealed, within ~= nil
+  return changed_once(s, i, e, 1, function(_, first, last)
+    return (changed_once(s, first, last, 2, function(_, from, till) return transaction(s, from, till, to) end))
+  end)
 end
 
+-- Session: name 1.
 local function session(s, i, e, to)
-  local first, last = field_of(s, i, e, 1)
-  local name = first and sub(s, first, last) or ""
-  if sub(name, 1, #to.database + 10) ~= to.database .. "/sessions/" then error("a session of another database") end
-  return sub(s, i, e) .. encode_bytes(1, seal_name(to.identity, to.database, name))
+  local message, named = changed_once(s, i, e, 1, function(_, first, last)
+    local name = sub(s, first, last)
+    if sub(name, 1, #to.database + 10) ~= to.database .. "/sessions/" then error("a session of another database") end
+    return seal_name(to.identity, to.database, name)
+  end)
+  if not named then error("a session without a name") end
+  return message
 end
 
 -- Whether the session s[i..e] has the label of its holder. Of two entries of one key, the last one counts.
@@ -156,13 +163,11 @@ local MESSAGES = {
   -- PartitionResponse: partitions 1 {partition_token 1}, transaction 2.
   partitions = function(s, i, e, to)
     local message = changed(s, i, e, 1, function(_, first, last)
-      local token_first, token_last = field_of(s, first, last, 1)
-      if not token_first then error("a partition without a token") end
-      local token = sub(s, token_first, token_last)
-      return sub(s, first, last)
-        .. encode_bytes(1, seal_value(seal.PARTITION_TOKEN, to.policy, to.identity, to.database, token))
+      return (changed_once(s, first, last, 1, function(_, from, till)
+        return seal_value(seal.PARTITION_TOKEN, to.policy, to.identity, to.database, sub(s, from, till))
+      end))
     end)
-    return changed(message, 1, #message, 2, function(m, first, last) return transaction(m, first, last, to) end)
+    return (changed_once(message, 1, #message, 2, function(m, first, last) return transaction(m, first, last, to) end))
   end,
 }
 
