@@ -23,7 +23,9 @@ from bench.parts.statements import shop_statement
 from spangate.adapters.checkpoint_door import checkpoint_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
+from spangate.adapters.seal_keys import FILE, FileSealKeys, new_seal_key
 from spangate.adapters.unix_server import UnixServer
+from spangate.checkpoint.sealing import SealKeys
 from spangate.checkpoint.service import Checkpoint
 from spangate.model.access import Access, Operation
 from spangate.model.schema import Schema
@@ -83,7 +85,9 @@ def run(arguments: argparse.Namespace) -> Found:
 
 def _start_checkpoint(stack: ExitStack, socket: Path) -> None:
     checkpoint = Checkpoint(load_policy(SHOP), OneColumn(), lambda _: None, SystemClock())
-    stack.enter_context(UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"))
+    keys = SealKeys(FileSealKeys(socket.parent / FILE), new_seal_key, SystemClock().now)
+    keys.renew()
+    stack.enter_context(UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"))
 
 
 def _send(port: int, session: str, numbers: range | list[int]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from spangate.compiler.envoy_parts import ROUTER, Json, bootstrap, overload_manager, pipe, tcp, typed
@@ -22,12 +22,10 @@ BODY_BYTES_MAX = 1024 * 1024
 LUA = "envoy.filters.http.lua"
 
 
-def backend(admin: str, bodies: Mapping[str, bytes]) -> Json:
-    """Answers every request by itself, as soon as it has read all of it: 200, gRPC status OK, and the message that
-    `bodies` holds for the request's path, or none."""
+def backend(admin: str) -> Json:
+    """Answers every request by itself, as soon as it has read all of it: 200, gRPC status OK, no message."""
     buffer = typed("extensions.filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES_MAX)
-    routes: list[Json] = [_answer({"path": path}, message) for path, message in bodies.items()]
-    routes.append(_answer({"prefix": "/"}, None))
+    routes = [_answer({"prefix": "/"}, None)]
     manager = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="backend",

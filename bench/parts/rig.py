@@ -16,15 +16,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.cloud.spanner_v1 import Session
-
 from bench.parts import envoys
 from bench.parts.processes import Processes
 from bench.parts.rounds import Way
+from bench.parts.sessions import sealed_session
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.intent_files import load_policy
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.seal_keys import FILE
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
@@ -108,13 +108,12 @@ def rig(
     """
     session = f"{next(iter(load_policy(intent).databases.values())).path}/sessions/bench"
     with ExitStack() as stack:
+        # Beside the decisions, where the checkpoint keeps its keys.
+        sealed = sealed_session(folder / FILE, CHECKOUT, session)
         doors = _doors(stack, folder)
         processes = Processes(stack, folder)
         admin = folder / "backend.admin"
-        answers = {"/google.spanner.v1.Spanner/GetSession": _own_session(session)}
-        ((_, backend),) = processes.envoys(
-            [("backend", envoys.backend(str(admin), answers), admin)], envoys.BACKEND_LISTENER
-        )
+        ((_, backend),) = processes.envoys([("backend", envoys.backend(str(admin)), admin)], envoys.BACKEND_LISTENER)
         checkpoint, decisions = folder / "checkpoint.sock", folder / "decisions.jsonl"
         pid = None
         if start_checkpoint is None:
@@ -126,12 +125,7 @@ def rig(
         product = _product(folder, backend, doors[GATEWAY], checkpoint)
         changed = {name: change(product) for name, change in gateways.items()}
         ways = [Way("direct", backend, None), *_ways(processes, changed, doors[CHECKOUT])]
-        yield Rig(ways, admin, session, decisions, pid)
-
-
-def _own_session(name: str) -> bytes:
-    """What Spanner says about a session that CHECKOUT has created through a gateway."""
-    return bytes(Session.serialize(Session(name=name, labels={"spangate-owner": f"i{CHECKOUT.key}"})))
+        yield Rig(ways, admin, sealed, decisions, pid)
 
 
 def _ways(processes: Processes, gateways: Mapping[str, Json], sds: Path) -> list[Way]:

@@ -9,7 +9,8 @@ import pytest
 
 from fakes.checkpoint import AWAY, OWNER, ROLE, TAG, FakeCheckpoint
 from fakes.envoy import IDENTITY, Reply, Stream, Tls, Worker
-from fakes.spanner_oracle import framed, message, path
+from fakes.seals import seal_name
+from fakes.spanner_oracle import DATABASE, RAW_SESSION, SESSION, framed, message, path
 from spangate.settings import INTERVALS
 
 PERMISSION_DENIED, UNAVAILABLE = b"7", b"14"
@@ -28,12 +29,15 @@ def checkpoint() -> FakeCheckpoint:
     return FakeCheckpoint(epoch=OLD)
 
 
-def body(sql: str = "SELECT 1") -> bytes:
-    return framed(message("ExecuteSql", sql=sql).SerializeToString())
+def body(sql: str = "SELECT 1", session: str = SESSION) -> bytes:
+    return framed(message("ExecuteSql", sql=sql, session=session).SerializeToString())
 
 
-def query(worker: Worker, checkpoint: FakeCheckpoint, sql: str = "SELECT 1", **options: Any) -> Stream:
-    return worker.send(path("ExecuteSql"), body(sql), checkpoint, **options)
+def query(
+    worker: Worker, checkpoint: FakeCheckpoint, sql: str = "SELECT 1", identity: bytes = IDENTITY, **options: Any
+) -> Stream:
+    session = seal_name(RAW_SESSION, identity, DATABASE)
+    return worker.send(path("ExecuteSql"), body(sql, session), checkpoint, tls=Tls(uris=(identity,)), **options)
 
 
 def begin(worker: Worker, sql: str = "SELECT 1") -> Stream:
@@ -91,13 +95,15 @@ def test_another_statement_is_another_decision(worker, checkpoint):
 def test_identities_do_not_share_decisions(worker, checkpoint):
     assert query(worker, checkpoint).admitted
     checkpoint.allows = False
-    assert not query(worker, checkpoint, tls=Tls(uris=(OTHER,))).admitted
+    assert not query(worker, checkpoint, identity=OTHER).admitted
     assert [identity for identity, _ in checkpoint.asked] == [IDENTITY, OTHER]
     assert query(worker, checkpoint).admitted
 
 
 def test_methods_and_databases_do_not_share_decisions(worker, checkpoint):
-    elsewhere = message("ExecuteSql", sql="SELECT 1", session="projects/p/instances/i/databases/other/sessions/s")
+    database = "projects/p/instances/i/databases/other"
+    session = seal_name(f"{database}/sessions/s", IDENTITY, database)
+    elsewhere = message("ExecuteSql", sql="SELECT 1", session=session)
     query(worker, checkpoint)
     worker.send(path("ExecuteStreamingSql"), body(), checkpoint)
     worker.send(path("ExecuteSql"), framed(elsewhere.SerializeToString()), checkpoint)

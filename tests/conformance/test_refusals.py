@@ -28,13 +28,14 @@ from fakes.spanner_oracle import (
     forbidden,
     framed,
     has_unknown_fields,
+    is_owned,
     path,
 )
 from fakes.spanner_requests import random_request
 from spangate.model.decision import Reason
 from spangate.rpc.shape import BadShape, decode_shape
 
-PERMISSION_DENIED = b"7"
+PERMISSION_DENIED, NOT_FOUND, ABORTED = b"7", b"5", b"10"
 MALFORMED, UNSUPPORTED = "malformed-request", "unsupported-feature"
 MIB = 1024 * 1024
 FORCED = (ROLE.decode(), TAG.decode(), OWNER.decode())
@@ -350,7 +351,7 @@ def test_a_certificate_that_is_not_accepted_is_named_in_clean_words(worker):
 @pytest.mark.parametrize(("method", "limit"), [("ExecuteSql", 10 * MIB), ("Commit", 100 * MIB)])
 def test_a_request_of_the_largest_size_passes_and_one_byte_more_does_not(worker, method, limit):
     rest = limit - len(SESSION_FIELD) - 1 - 4
-    filler = field(4, bytes(rest)) if method == "ExecuteSql" else field(2, bytes(rest))
+    filler = field(4, bytes(rest)) if method == "ExecuteSql" else field(9, bytes(rest))
     body = framed(SESSION_FIELD + filler)
     assert len(body) - 5 == limit
     stream, _ = sent(worker, method, body)
@@ -382,7 +383,8 @@ def check(worker: Worker, method: str, body: bytes) -> bool:
     assert not stream.failed, stream.log
     if stream.answered is not None:
         status, reason = stream.refusal or (b"", b"")
-        assert status == PERMISSION_DENIED
+        # A damaged key id is a key that is not known: the session is gone, the transaction aborted.
+        assert status in (PERMISSION_DENIED, NOT_FOUND, ABORTED)
         assert Reason(reason.decode()) is not Reason.FILTER_FAILED, stream.log
         assert b"allow" not in stream.metadata
         return False
@@ -408,6 +410,7 @@ def check(worker: Worker, method: str, body: bytes) -> bool:
         return True  # what was wrong with it was cut out
     assert not claims_an_owner(method, original)
     assert comparable(expected_shape(method, original)) == comparable(shape)
+    assert is_owned(method, original)
     assert received == expected_rewrite(method, original, *FORCED)
     return True
 

@@ -16,8 +16,11 @@ from fakes.envoy import IDENTITY, Stream, Worker
 from fakes.spanner_oracle import (
     CREATES,
     DATABASE,
+    NAMES,
     OWNER_LABEL,
+    RAW_SESSION,
     REQUESTS,
+    SESSION,
     comparable,
     expected_rewrite,
     expected_shape,
@@ -275,11 +278,13 @@ def test_what_is_cut_may_stand_in_any_order(worker, hint_first):
     assert received(stream, whole) == rewritten("ExecuteSql", whole)
 
 
-def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_unchanged(worker):
+def test_a_request_that_takes_neither_role_nor_tag_is_sent_on_with_nothing_but_its_raw_session(worker):
     for method in sorted(set(REQUESTS) - set(CREATES) - TAGGED):
         request = message(method)
         stream, _ = sent(worker, method, request)
-        assert stream.body == framed(request.SerializeToString())
+        name = RAW_SESSION.encode()
+        more = bytes([10, len(name)]) + name if NAMES[method][1] == SESSION else b""
+        assert stream.body == framed(request.SerializeToString() + more)
 
 
 def test_the_same_statement_twice_in_a_batch_is_one_statement(worker):
@@ -401,11 +406,12 @@ def test_the_content_types_of_grpc_with_protobuf_are_taken(worker, content_type)
 
 def test_the_answer_to_a_commit_is_asked_for_uncompressed(worker):
     for method, left in (("Commit", False), ("ExecuteSql", True)):
-        headers = {b"grpc-accept-encoding": b"identity,gzip"}
+        headers = {b"grpc-accept-encoding": b"identity,gzip", b"x-response-encoding": b"gzip"}
         body = framed(message(method).SerializeToString())
         stream = worker.send(path(method), body, FakeCheckpoint(), headers=headers)
         assert stream.admitted
         assert (b"grpc-accept-encoding" in stream.headers) is left
+        assert (b"x-response-encoding" in stream.headers) is left
 
 
 @pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 70_000])

@@ -19,23 +19,27 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 from google.cloud.spanner_v1 import types
 
+from fakes.seals import KEY, KEY_ID, seal_name
 from spangate.adapters.audit_files import AuditPaths, Collector
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process import Child
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.seal_keys import FILE, FileSealKeys
 from spangate.adapters.state import runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient, sign_here
 from spangate.adapters.unix_server import UnixServer
 from spangate.app.up import filter_file
 from spangate.authority.ca import Authority
+from spangate.checkpoint.sealing import SealKey
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.model.identity import SpiffeId
 
@@ -375,6 +379,14 @@ def refused(error: grpc.RpcError) -> Refused:
 # A gateway of one's own, in front of a Spanner that remembers --------------------------------------------------------
 
 
+def session_of(identity: SpiffeId, database: str = DATABASE) -> str:
+    """A session of the identity's own in a site, as if its Spanner had made one."""
+    return seal_name(f"{database}/sessions/s", str(identity).encode(), database)
+
+
+SESSION = session_of(CHECKOUT)
+
+
 class FakeSpanner:
     """Answers every RPC and remembers it. `answers` gives the messages of a streaming or unary answer.
 
@@ -473,6 +485,7 @@ class Site:
         argv = [sys.executable, "-m", "spangate.app.checkpoint_process"]
         argv += ["--intent", str(self.folder / "spangate.yaml")]
         argv += ["--socket", str(socket_path), "--decisions", str(self.paths.decisions)]
+        argv += ["--seals", str(self.folder / FILE)]
         child = Child("checkpoint", argv, self.folder / "checkpoint.log")
         self.stack.callback(lambda: _kill(child))
         self.checkpoint = child
@@ -544,6 +557,9 @@ def _kill(child: Child) -> None:
 def site(folder: Path) -> Iterator[Site]:
     """The shop's policy, an authority, and a Spanner that remembers."""
     shop_folder(folder)
+    # A key that the tests know, made an hour ago.
+    made = SystemClock().now() - timedelta(hours=1)
+    FileSealKeys(folder / FILE).add(SealKey(KEY_ID.hex(), KEY.hex(), made))
     with ExitStack() as stack:
         sockets = stack.enter_context(runtime_directory())
         spanner = FakeSpanner()

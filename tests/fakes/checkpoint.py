@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fakes.envoy import Call, Reply
+from fakes.seals import KEYS
 
 ROLE = b"sg_checkout"
 OWNER = b"abcdefghijklm"
@@ -24,6 +25,7 @@ class FakeCheckpoint:
     # Further headers of an allow.
     more: dict[bytes, bytes] = field(default_factory=dict)
     message: bytes = b"spangate: denied"
+    keys: bytes = KEYS
     replies: dict[bytes, Reply] = field(default_factory=dict)
     asked: list[tuple[bytes, bytes]] = field(default_factory=list)
     epochs_asked: int = 0
@@ -31,7 +33,8 @@ class FakeCheckpoint:
     def __call__(self, call: Call) -> Reply:
         if call.path == b"/epoch":
             self.epochs_asked += 1
-            return self.replies.get(b"/epoch", Reply({b":status": b"200", b"x-spangate-epoch": self.epoch}))
+            headers = {b":status": b"200", b"x-spangate-epoch": self.epoch, b"x-spangate-seal": self.keys}
+            return self.replies.get(b"/epoch", Reply(headers))
         assert call.path == b"/decide"
         assert call.body is not None
         self.asked.append((call.headers[b"x-spangate-identity"], call.body))

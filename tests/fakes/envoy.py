@@ -4,12 +4,14 @@ What is kept of Envoy 1.39/1.40 (https://www.envoyproxy.io/docs/envoy/latest/con
 - every object but the stream handle itself is dead after a yield: `object used outside of proper scope`;
 - body() yields until the body is there (nil if there is none), httpCall() until it is answered, respond() for ever;
 - httpCall() needs :method, :path and :authority and a cluster that exists; it fails with a status, not with an error;
+- bodyChunks() yields before each chunk, which may be replaced; trailers() yields until they came;
 - an error in the script is logged and the request goes on: nothing here refuses, `Stream.admitted` is the guard's view.
 Bytes in, bytes out: Lua strings are bytes.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +117,21 @@ local function handle(stream, side)
     end
     return side.body and buffer(stream, side)
   end
+  function it.bodyChunks()
+    return function()
+      yield(stream, "chunk")
+      local chunk = table.remove(side.chunks, 1)
+      if not chunk then return nil end
+      local part = { body = chunk, headers = side.headers }
+      side.passed[#side.passed + 1] = part
+      return buffer(stream, part)
+    end
+  end
+  function it.trailers()
+    yield(stream, "body")
+    return side.trailers and header_map(stream, side.trailers)
+  end
+  function it.base64Escape(_, bytes) return stream.base64(bytes) end
   function it.httpCall(_, cluster, headers, body, timeout_ms)
     if not stream.clusters[cluster] then error("http call cluster invalid. Must be configured") end
     if not (headers[":path"] and headers[":method"] and headers[":authority"]) then
@@ -240,6 +257,7 @@ class Worker:
                 b"clusters": table(dict.fromkeys(self.clusters, True)),
                 b"clock": lambda: b"%d" % self.now_ms,
                 b"set_bytes_fails": set_bytes_fails,
+                b"base64": base64.b64encode,
             }
         )
         if tls is not None:
@@ -274,7 +292,7 @@ class Stream:
     def _runs(self, waits_for: Any) -> None:
         resume = self._worker._envoy[b"resume"]
         kind, *values = waits_for if isinstance(waits_for, tuple) else (waits_for,)
-        while kind == b"body":
+        while kind in (b"body", b"chunk"):
             waits_for = resume(self._table)
             kind, *values = waits_for if isinstance(waits_for, tuple) else (waits_for,)
         self.call = None
@@ -287,12 +305,27 @@ class Stream:
         headers = self._lua.table_from(dict(reply.headers))
         self._runs(self._worker._envoy[b"resume"](self._table, headers, reply.body or None))
 
-    def spanner_answers(self, body: bytes | None) -> None:
-        """The response passes the script too."""
-        side = self._lua.table_from({b"headers": self._lua.table(), b"arrived": body is None})
+    def spanner_answers(self, body: bytes | None, chunks: Sequence[bytes] | None = None) -> None:
+        """The response passes the script too; `chunks` are how its body arrives, if not at once."""
+        table = self._lua.table_from
+        side = table({b"headers": table([]), b"arrived": body is None, b"passed": table([])})
+        side[b"chunks"] = table([body] if chunks is None and body is not None else list(chunks or ()))
         if body is not None:
             side[b"body"] = body
+            side[b"trailers"] = table([table([b"grpc-status", b"0"])])
+        self._answer = side
         self._begin(side, b"envoy_on_response")
+
+    @property
+    def answer_body(self) -> bytes:
+        """The response's body as the client gets it."""
+        passed = [part[b"body"] for part in self._answer[b"passed"].values()]
+        return b"".join([*passed, *self._answer[b"chunks"].values()]) if passed else self._answer[b"body"]
+
+    @property
+    def answer_status(self) -> bytes:
+        """The gRPC status in the response's trailers, as the client gets it."""
+        return dict(tuple(entry.values()) for entry in self._answer[b"trailers"].values())[b"grpc-status"]
 
     @property
     def body(self) -> bytes:

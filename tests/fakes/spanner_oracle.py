@@ -15,6 +15,8 @@ from google.longrunning.operations_pb2 import GetOperationRequest
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from fakes.envoy import IDENTITY
+from fakes.seals import change_ids, is_sealed, is_sealed_name, opened, opened_name, seal, seal_name
 from spangate.model.database import DatabasePath
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape, Statement
@@ -23,7 +25,9 @@ SPANNER = b"/google.spanner.v1.Spanner/"
 ADMIN = b"/google.spanner.admin.database.v1.DatabaseAdmin/"
 OPERATIONS = b"/google.longrunning.Operations/"
 DATABASE = "projects/spangate-local/instances/main/databases/shop"
-SESSION = f"{DATABASE}/sessions/AHhS_9-x~1"
+RAW_SESSION = f"{DATABASE}/sessions/AHhS_9-x~1"
+# As the gateway has given it to the identity of the tests.
+SESSION = seal_name(RAW_SESSION, IDENTITY, DATABASE)
 OPERATION = f"{DATABASE}/operations/_auto_op_0123"
 DATABASE_PATH = DatabasePath("spangate-local", "main", "shop")
 
@@ -67,11 +71,13 @@ OWNER_LABEL = "spangate-owner"
 
 
 def message(method: str, **fields: Any) -> Message:
-    """A request in google.protobuf; the session or database is filled in."""
+    """A request in google.protobuf; the session or database is filled in, ids and tokens are sealed."""
     field, name = NAMES[method]
     fields.setdefault(field, name)
     request = _PLUS.get(method)
     found: Message = request.pb(request(**fields)) if request else REQUESTS[method](**fields)
+    database = DATABASE.encode()
+    change_ids(found, lambda raw, kinds: seal(raw, b"t" if kinds == b"t" else b"w", IDENTITY, database))
     return found
 
 
@@ -127,7 +133,7 @@ def comparable(shape: Shape) -> Shape:
 
 
 def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str) -> Any:
-    """What Spanner must receive for `request`."""
+    """What Spanner must receive for `request`: also with the seals taken off."""
     found = type(request)()
     found.CopyFrom(request)
     names = {field.name for field in request.DESCRIPTOR.fields}
@@ -137,12 +143,32 @@ def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str)
         # Spanner takes no labels on multiplexed sessions.
         if not session.multiplexed:
             session.labels[OWNER_LABEL] = f"i{owner}"
+    field, usual = NAMES[method]
+    if usual == SESSION and is_sealed_name(getattr(request, field)):
+        setattr(found, field, getattr(request, field)[:-42])
+    change_ids(found, lambda value, _: value[:-27] if is_sealed(value) else value)
     if "routing_hint" in names:
         found.ClearField("routing_hint")
     if "request_options" in names:
         found.request_options.ClearField("client_context")
         found.request_options.transaction_tag = tag
     return found
+
+
+def is_owned(method: str, request: Any) -> bool:
+    """Whether session, transaction and partition token of `request` are the identity's of the tests."""
+    name = getattr(request, NAMES[method][0])
+    if NAMES[method][1] != SESSION:
+        return True
+    database = name.partition("/sessions/")[0]
+    copy = type(request)()
+    copy.CopyFrom(request)
+    try:
+        opened_name(name, IDENTITY, database)
+        change_ids(copy, lambda value, kinds: opened(value, kinds, IDENTITY, database.encode()))
+    except ValueError:
+        return False
+    return True
 
 
 def forbidden(method: str, request: Any) -> str | None:

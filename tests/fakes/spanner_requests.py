@@ -8,7 +8,9 @@ from typing import Any
 from google.cloud.spanner_v1 import types
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from fakes.spanner_oracle import NAMES, REQUESTS, mutations_of
+from fakes.envoy import IDENTITY
+from fakes.seals import POLICY, change_ids, seal
+from fakes.spanner_oracle import DATABASE, NAMES, REQUESTS, mutations_of
 
 _DEPTH_MAX = 7
 _TEXTS = ("", "a", "Orders", "OrderId", "SELECT 1", "12:x,", ",", "\0", "\n", "ä€😀", "x" * 200)
@@ -25,6 +27,7 @@ def random_request(method: str, random: Random) -> Any:
     setattr(request, field, name)
     for mutation in mutations_of(request):
         _settle(mutation, random)
+    change_ids(request, lambda value, kinds: _sealed(value, kinds, random))
     if method == "ExecuteBatchDml" and not request.statements:
         request.statements.add(sql="UPDATE Orders SET Status = 'x' WHERE TRUE")
     return request
@@ -48,6 +51,11 @@ def random_type(type_: Any, random: Random, depth: int = 0) -> None:
         type_.type_annotation = random.choice((0, 0, 2, 3))
         if type_.code in (types.TypeCode.PROTO, types.TypeCode.ENUM):
             type_.proto_type_fqn = "shop.Order"
+
+
+def _sealed(value: bytes, kinds: bytes, random: Random) -> bytes:
+    kind = bytes([random.choice(kinds.replace(b"p", b""))])
+    return seal(value or b"x", kind, IDENTITY, DATABASE.encode(), policy=POLICY)
 
 
 def _settle(mutation: Any, random: Random) -> None:

@@ -28,6 +28,7 @@ from spangate.rpc.shape import netstring
 from spangate.sql.googlesql import UnreadableStatement
 
 POLICY = policy()
+KEYS = "00000001:000102030405060708090a0b0c0d0e0f"
 DATABASE = str(POLICY.databases["shop"].path)
 CHECKOUT = str(POLICY.identities["checkout"])
 STRANGER = "spiffe://shop.example/ns/shop/sa/intruder"
@@ -223,7 +224,7 @@ def door(record: Callable[[Decision], None], policy: Policy = POLICY) -> Iterato
             status, answer, content = exchange_headers(path, method, target, body, headers)
             return status, answer, content.decode()
 
-        with UnixServer(checkpoint_app(Checkpoint(policy, FakeStatements(), record, FakeClock())), path):
+        with UnixServer(checkpoint_app(Checkpoint(policy, FakeStatements(), record, FakeClock()), lambda: KEYS), path):
             yield ask
 
 
@@ -249,6 +250,7 @@ def test_the_door_answers_in_headers() -> None:
     assert denied["x-spangate-decision"] == "deny"
     assert "x-spangate-owner" not in denied
     assert denied["x-spangate-reason"] == "unknown-identity"
+    assert epoch["x-spangate-seal"] == KEYS
     assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
     assert not {"x-spangate-role", "x-spangate-owner", "x-spangate-tag"} & set(denied)
     assert not {"x-spangate-keep-tags", "x-spangate-context"} & set(allowed)
@@ -271,7 +273,7 @@ def test_the_door_says_what_must_not_be_remembered() -> None:
     with tempfile.TemporaryDirectory(prefix="sg-") as directory:
         path = Path(directory) / "checkpoint.sock"
         checkpoint = Forgetful(POLICY, FakeStatements(), lambda _: None, FakeClock())
-        with UnixServer(checkpoint_app(checkpoint), path):
+        with UnixServer(checkpoint_app(checkpoint, lambda: KEYS), path):
             for identity in (CHECKOUT, STRANGER):
                 headers = {"x-spangate-identity": identity}
                 _, answer, _ = exchange_headers(path, "POST", "/decide", shape("CreateSession"), headers)

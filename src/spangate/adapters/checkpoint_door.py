@@ -4,7 +4,8 @@
          -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
             allow: -role, -tag, -owner, and where the database says so -keep-tags: 1 and -context; a denial: -reason and
             the client's message as the body
-    GET  /epoch   -> 200, header x-spangate-epoch: what decisions made now hold for
+    GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
+            filter seals with (SealKeys.header)
     everything else, and 503 when it cannot decide now
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -14,6 +15,7 @@ Not here: deciding (checkpoint/service.py), who may connect (unix_server.py).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,8 +31,8 @@ from spangate.settings import LIMITS
 SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
 
 
-def checkpoint_app(checkpoint: Checkpoint) -> Starlette:
-    """The application to serve to one gateway."""
+def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Starlette:
+    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment."""
 
     async def decide(request: Request) -> Response:
         identity = request.headers.get("x-spangate-identity", "")
@@ -65,7 +67,7 @@ def checkpoint_app(checkpoint: Checkpoint) -> Starlette:
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:
-        return Response(headers={"x-spangate-epoch": checkpoint.epoch})
+        return Response(headers={"x-spangate-epoch": checkpoint.epoch, "x-spangate-seal": seal_keys()})
 
     return Starlette(
         routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],

@@ -39,7 +39,7 @@ PAUSE_SECONDS = 0.05
 # A statement is quoted in a message up to this length.
 QUOTED_CHARACTERS_MAX = 120
 
-_CHANNEL_OPTIONS = (
+CHANNEL_OPTIONS = (
     # An emulator stands on this machine or in this network: never send its traffic to a web proxy.
     ("grpc.enable_http_proxy", 0),
     # Channels of one process share connections by default, and with them the back-off of a failed attempt.
@@ -181,9 +181,34 @@ def create_database(address: str, path: DatabasePath, ddl: Sequence[str], dialec
         raise PeersFault(f"the Spanner emulator at `{address}` failed: {_first_line(error)}") from error
 
 
+def ensure_table(address: str, path: DatabasePath, table: str, ddl: str) -> None:
+    """Make `table` by the statement `ddl` in the database `path`, which is made too, where either is missing.
+
+    PeersFault if Spanner fails. A table of that name is left as it is.
+    """
+    try:
+        with _admin(address) as admin:
+            _ensure_instance(admin, path.project, path.instance)
+            try:
+                _make(admin, path, [ddl], Dialect.GOOGLESQL)
+            except google_errors.AlreadyExists:
+                if any(f" {table} " in statement for statement in _statements(admin, path)):
+                    return
+                request = database_v1.UpdateDatabaseDdlRequest(database=str(path), statements=[ddl])
+                try:
+                    operation = admin.databases.update_database_ddl(request, retry=None, timeout=SCHEMA_SECONDS)
+                    _finish(operation, SCHEMA_SECONDS)
+                except google_errors.GoogleAPICallError:
+                    # Another gateway may have made it meanwhile.
+                    if not any(f" {table} " in statement for statement in _statements(admin, path)):
+                        raise
+    except google_errors.GoogleAPICallError as error:
+        raise PeersFault(f"cannot make the table `{table}` in `{path}`: {_first_line(error)}") from error
+
+
 @contextmanager
 def _admin(address: str) -> Iterator[_Admin]:
-    with grpc.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         yield _Admin(
             instance_v1.InstanceAdminClient(transport=InstanceAdminGrpcTransport(channel=channel)),
             database_v1.DatabaseAdminClient(transport=DatabaseAdminGrpcTransport(channel=channel)),

@@ -3,10 +3,11 @@
     up.json                  what runs where, for `run`, `explain` and `log`; gone when nothing runs
     lock                     held by the one `up` of this directory
     gateway.jsonl, decisions.jsonl, audit.jsonl, audit.state.json   (audit_files.py)
+    seals.sqlite             the keys that session names and transaction ids are sealed with (seal_keys.py)
     logs/                    what the child processes print
 
 Sockets and Envoy's configuration lie in a directory of their own with a short path (a Unix socket's path has at most
-107 bytes), which goes when `up` ends. Nothing in either directory is secret.
+107 bytes), which goes when `up` ends. Nothing in either directory is secret but seals.sqlite.
 """
 
 from __future__ import annotations

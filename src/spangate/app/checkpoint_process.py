@@ -6,8 +6,11 @@ What it prints is for people and passed on by `spangate up`. It ends on SIGTERM,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
@@ -16,22 +19,32 @@ from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.intent_files import IntentWatcher, load_policy
 from spangate.adapters.live_schema import LiveSchemas
+from spangate.adapters.seal_keys import FILE, FileSealKeys, SpannerSealKeys, new_seal_key
 from spangate.adapters.unix_server import UnixServer
+from spangate.checkpoint.sealing import RENEWAL, SealKeys, SealKeyStore
 from spangate.checkpoint.service import Checkpoint
-from spangate.errors import SpangateError
-from spangate.model.policy import Policy
+from spangate.errors import SpangateError, YourFault
+from spangate.model.database import DatabasePath
+from spangate.model.policy import LIVE, Policy
 
 
-def serve(intent: Path, socket: Path, decisions: Path, spanner: str) -> None:
-    """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start."""
+def serve(
+    intent: Path, socket: Path, decisions: Path, spanner: str, seals: SealKeyStore, shared: DatabasePath | None
+) -> None:
+    """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
+
+    `seals` keeps the sealing keys; `shared` is their database where several gateways share them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    # Before the policy is read: a change in between must not be missed.
     pool = AnalyserPool()
     checkpoint: Checkpoint | None = None
 
     def changed(policy: Policy) -> None:
         if checkpoint is None or policy.version == checkpoint.policy.version:
+            return
+        if shared in policy.database_at:
+            _say(f"intent refused: {_private(shared)}")
             return
         for database in policy.databases.values():
             pool.warm(database.schema)
@@ -40,22 +53,59 @@ def serve(intent: Path, socket: Path, decisions: Path, spanner: str) -> None:
         _say(f"policy {policy.version} is in force (before: {before.version})")
         for alias, database in policy.databases.items():
             known = before.databases.get(alias)
-            if known is not None and known.schema.fingerprint != database.schema.fingerprint:
+            if known is None or database.schema_file == LIVE:
+                continue
+            if known.schema.fingerprint != database.schema.fingerprint:
                 _say(f"note: {database.schema_file} changed; `up` does not alter a running database")
 
     live = LiveSchemas(spanner) if spanner else None
-    policy = load_policy(intent, live.schema if live else None)
+    # Before the policy is read: a change in between must not be missed.
     watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"), live=live)
+    policy = load_policy(intent, live.schema if live else None)
+    if shared in policy.database_at:
+        raise YourFault(_private(shared))
     for database in policy.databases.values():
         pool.warm(database.schema)
     log = DecisionLog(decisions)
-    checkpoint = Checkpoint(policy, pool, log.record, SystemClock(), watcher.look_at)
-    with UnixServer(checkpoint_app(checkpoint), socket, name="checkpoint"):
+    clock = SystemClock()
+    checkpoint = Checkpoint(policy, pool, log.record, clock, watcher.look_at, live.soon if live else None)
+    keys = SealKeys(seals, new_seal_key, clock.now)
+    keys.renew()
+    with (
+        UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"),
+        _renewed(keys),
+    ):
         watcher.start()
         signal.sigwait({signal.SIGTERM})
         watcher.stop()
     pool.close()
     log.close()
+
+
+@contextlib.contextmanager
+def _renewed(keys: SealKeys) -> Iterator[None]:
+    """Meanwhile the keys are renewed. While that fails, those that are known stay in use."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEWAL.total_seconds()):
+            try:
+                keys.renew()
+            except SpangateError as error:
+                _say(f"sealing keys: {error.message}")
+
+    thread = threading.Thread(target=renew, name="sealing keys", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        # A call to Spanner that hangs ends by its own deadline; nobody waits for it.
+        thread.join(1)
+
+
+def _private(shared: DatabasePath | None) -> str:
+    return f"database `{shared}` holds the sealing keys that gateways share; nobody may be given access to it"
 
 
 def _say(text: str) -> None:
@@ -68,10 +118,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="spangate checkpoint")
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--spanner", default="", help="host:port; where live schemas are asked for")
+    parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--seals", type=Path, help=f"the file with the sealing keys; else {FILE} beside the decisions")
+    where.add_argument("--shared-seals", type=DatabasePath.parse, help="the database with them")
     arguments = parser.parse_args()
+    shared: DatabasePath | None = arguments.shared_seals
     try:
-        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner)
+        seals: SealKeyStore = (
+            FileSealKeys(arguments.seals or arguments.decisions.with_name(FILE))
+            if shared is None
+            else SpannerSealKeys(arguments.spanner, shared)
+        )
+        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner, seals, shared)
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code

@@ -35,6 +35,7 @@ from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.process import Child
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.seal_keys import FILE
 from spangate.adapters.spanner import create_database, create_empty_database, wait_until_ready
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import sign_here
@@ -64,6 +65,8 @@ class UpOptions:
     intent: Path
     port: int = 0
     workers: int = WORKERS_MAX
+    # A database in which several gateways keep the sealing keys that they share.
+    shared_state: DatabasePath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def _start(
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint = _checkpoint(stack, options.intent, sockets, audit, state, spanner, stop)
+    checkpoint = _checkpoint(stack, options, sockets, audit, state, spanner, stop)
     relay = _Relay(checkpoint)
 
     progress("starting the gateway")
@@ -232,7 +235,7 @@ def _authority(
 
 def _checkpoint(
     stack: ExitStack,
-    intent: Path,
+    options: UpOptions,
     sockets: Path,
     audit: AuditPaths,
     state: StateDirectory,
@@ -240,8 +243,12 @@ def _checkpoint(
     stop: _Stop,
 ) -> Child:
     socket = sockets / "checkpoint.sock"
-    argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent.resolve())]
+    argv = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(options.intent.resolve())]
     argv += ["--socket", str(socket), "--decisions", str(audit.decisions), "--spanner", spanner]
+    if options.shared_state is None:
+        argv += ["--seals", str(state.path / FILE)]
+    else:
+        argv += ["--shared-seals", str(options.shared_state)]
     log = state.logs / "checkpoint.log"
     # What an earlier run said is not news.
     log.unlink(missing_ok=True)

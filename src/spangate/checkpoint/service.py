@@ -89,9 +89,14 @@ class Checkpoint:
         record: Callable[[Decision], None],
         clock: Clock,
         look: Callable[[DatabasePath], bool] | None = None,
+        schema_changes: Callable[[], None] | None = None,
     ) -> None:
-        """`look` asks a database with a live schema for it, calls `replace` on a change, and says whether it asked."""
+        """`look` asks a database with a live schema for it, calls `replace` on a change, and says whether it asked.
+
+        `schema_changes` is told when a change of a live schema was let through.
+        """
         self._look = look
+        self._schema_changes = schema_changes
         self._looks = Looks()
         policy.prepare()
         self._policy = policy
@@ -130,9 +135,13 @@ class Checkpoint:
         epoch = policy.epoch(now)
         if not decision.allowed or decision.name is None or decision.database is None:
             message = denial_message(decision)
-            return Answer(decision, epoch, role="", tag="", message=message, remember=statements.remember)
+            # What a live schema does not have may be there the next moment.
+            remember = statements.remember and not self._seems_newer(policy, decision)
+            return Answer(decision, epoch, role="", tag="", message=message, remember=remember)
         spiffe_id = SpiffeId.parse(identity)
         database = policy.databases[decision.database]
+        if decision.rpc == "UpdateDatabaseDdl" and database.schema_file == LIVE and self._schema_changes is not None:
+            self._schema_changes()
         return Answer(
             decision,
             epoch,
@@ -147,12 +156,17 @@ class Checkpoint:
 
     def _looked_again(self, policy: Policy, decision: Decision, now: datetime) -> bool:
         """Whether the database was asked for its schema, since the request seems to know a newer one."""
-        if self._look is None or decision.reason not in _SEEMS_NEWER:
+        if self._look is None or not self._seems_newer(policy, decision):
             return False
+        if not self._looks.take(decision.name or "", now):
+            return False
+        return self._look(policy.databases[decision.database or ""].path)
+
+    @staticmethod
+    def _seems_newer(policy: Policy, decision: Decision) -> bool:
+        """Whether a denial rests on a name that a live schema did not have when it was asked last."""
         database = policy.databases.get(decision.database or "")
-        if database is None or database.schema_file != LIVE or not self._looks.take(decision.name or "", now):
-            return False
-        return self._look(database.path)
+        return database is not None and database.schema_file == LIVE and decision.reason in _SEEMS_NEWER
 
 
 def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:

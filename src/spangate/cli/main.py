@@ -131,12 +131,20 @@ def up(
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 0,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads of the gateway.")] = 2,
+    shared_state: Annotated[
+        str,
+        typer.Option(
+            metavar="DATABASE",
+            help="Share sealing keys with other gateways in this database: projects/P/instances/I/databases/D.",
+        ),
+    ] = "",
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
     from spangate.app.up import up as start
-    from spangate.cli.up import render_installed
+    from spangate.cli.up import render_installed, shared_database
 
+    shared = shared_database(shared_state)
     status = err.status("starting")
     status.start()
 
@@ -146,7 +154,7 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port=port, workers=workers),
+            UpOptions(intent, port=port, workers=workers, shared_state=shared),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),

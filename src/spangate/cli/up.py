@@ -5,6 +5,16 @@ from __future__ import annotations
 from rich.console import Console
 
 from spangate.app.up import Installed
+from spangate.errors import YourFault
+from spangate.model.database import BadResourceName, DatabasePath
+
+
+def shared_database(text: str) -> DatabasePath | None:
+    """What `--shared-state` names; None if it is not given."""
+    try:
+        return DatabasePath.parse(text) if text else None
+    except BadResourceName as error:
+        raise YourFault(f"`--shared-state {text}` names no database: {error}") from error
 
 
 def render_installed(console: Console, installed: Installed) -> None:

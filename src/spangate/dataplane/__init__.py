@@ -20,6 +20,8 @@ from importlib import resources
 MODULES = (
     "refusal",
     "wire",
+    "siphash",
+    "seal",
     "messages",
     "shape",
     "rpcs",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.cloud.spanner_v1 import types
 
-from e2e.harness import CHECKOUT, DATABASE, LAB, REPORTS, TESTER, Refused, Up, eventually, spangate
+from e2e.harness import CHECKOUT, LAB, REPORTS, TESTER, Refused, Up, eventually, spangate
 
 pytestmark = pytest.mark.e2e
 
@@ -59,20 +59,23 @@ def test_each_request_of_a_transaction_has_one_line_with_everything(shop: Up) ->
 def test_what_spanner_itself_refuses_is_an_allowed_request_with_its_status(shop: Up) -> None:
     audit = shop.audit()
     with shop.client(CHECKOUT) as client:
-        answer = client.sql(f"{DATABASE}/sessions/nobody", "SELECT OrderId FROM Orders")
+        session = client.session()
+        client.call("DeleteSession", types.DeleteSessionRequest(name=session))
+        answer = client.sql(session, "SELECT OrderId FROM Orders")
     assert isinstance(answer, Refused)
-    (line,) = audit.wait(1, CHECKOUT)
+    assert answer.details.startswith("Session not found")
+    line = audit.wait(3, CHECKOUT)[-1]
     assert (line["decision"], line["grpc_status"]) == ("allow", answer.code.name)
 
 
 def test_a_denial_can_be_explained_by_the_id_that_its_client_was_told(shop: Up) -> None:
     audit = shop.audit()
     with shop.client(REPORTS) as client:
-        answer = client.sql(f"{DATABASE}/sessions/s", "SELECT Email FROM Customers")
+        answer = client.sql(client.session(), "SELECT Email FROM Customers")
     assert isinstance(answer, Refused)
     match = re.search(r"spangate explain ([a-z2-7]{16})", answer.details)
     assert match is not None
-    (line,) = audit.wait(1, REPORTS)
+    line = audit.wait(2, REPORTS)[-1]
     assert (line["decision"], line["reason"], line["decision_id"]) == ("deny", "missing-grant", match[1])
     assert line["missing"] == ["read Customers(Email)"]
 

@@ -8,11 +8,10 @@ import grpc
 import pytest
 from google.cloud.spanner_v1 import types
 
-from e2e.harness import CHECKOUT, DATABASE, MIB, Gateway, Refused, Site, encode, eventually, memory_kib
+from e2e.harness import CHECKOUT, MIB, SESSION, Gateway, Refused, Site, encode, eventually, memory_kib
 
 pytestmark = pytest.mark.e2e
 
-SESSION = f"{DATABASE}/sessions/s"
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 # HEAP_BYTES_MAX of the gateway, and what Envoy needs beside its heap.
 MEMORY_KIB_MAX = (1024 + 256) * 1024
@@ -47,7 +46,7 @@ def commit(size: int) -> bytes:
     value = "x" * MIB
     rows = [[str(number), value] for number in range(size // MIB)]
     mutation = types.Mutation(insert={"table": "Orders", "columns": ["OrderId", "Status"], "values": rows})
-    return encode(types.CommitRequest(session=SESSION, transaction_id=b"t", mutations=[mutation]))
+    return encode(types.CommitRequest(session=SESSION, single_use_transaction={"read_write": {}}, mutations=[mutation]))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.cloud.spanner_v1 import types
 
-from e2e.harness import CHECKOUT, DATABASE, SERVICE, encode, site
+from e2e.harness import CHECKOUT, SERVICE, SESSION, encode, site
 from spangate.settings import INTERVALS
 
 pytestmark = pytest.mark.e2e
@@ -18,7 +18,7 @@ REQUESTS = 600
 
 
 def test_a_burst_after_a_pause_is_answered(tmp_path: Path) -> None:
-    select = encode(types.ExecuteSqlRequest(session=f"{DATABASE}/sessions/s", sql="SELECT OrderId FROM Orders"))
+    select = encode(types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders"))
     with site(tmp_path) as own, own.start_gateway().client(CHECKOUT) as client:
         call = client.channel.unary_unary(SERVICE + "ExecuteSql")
         call(select, timeout=20)

@@ -26,6 +26,7 @@ from e2e.harness import (
     LAB,
     MIB,
     SERVICE,
+    SESSION,
     TRUST_DOMAIN,
     Client,
     Gateway,
@@ -34,6 +35,7 @@ from e2e.harness import (
     encode,
     eventually,
     refused,
+    session_of,
     site,
 )
 from spangate.adapters.clock import SystemClock
@@ -49,7 +51,6 @@ from spangate.rpc.shape import METHODS
 pytestmark = pytest.mark.e2e
 
 DENIED, UNAVAILABLE = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE
-SESSION = f"{DATABASE}/sessions/s"
 SELECT = types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders")
 # What an unmarked request is told by the guard itself.
 NOT_VETTED = "could not vet"
@@ -174,7 +175,10 @@ def test_a_certificate_made_by_hand_is_accepted_when_its_name_is_right(own_site:
     """So that the refusals here are about names and nothing else. It gets as far as the policy."""
     audit = own_site.audit()
     with gateway.client(_signed_by_us(own_site, str(identity("by-hand")))) as client:
-        assert f"{identity('by-hand')} is not an identity of the policy" in client.refusal("ExecuteSql", SELECT).details
+        request = types.ExecuteSqlRequest(session=session_of(identity("by-hand")), sql="SELECT OrderId FROM Orders")
+        assert (
+            f"{identity('by-hand')} is not an identity of the policy" in client.refusal("ExecuteSql", request).details
+        )
     audit.wait(1)
 
 
@@ -331,7 +335,7 @@ def test_a_policy_denial_names_identity_access_version_id_and_command(own_site: 
     ]
     for count, (shows, sql, database, reason, word) in enumerate(cases, start=1):
         with gateway.client(shows) as client:
-            request = types.ExecuteSqlRequest(session=f"{database}/sessions/s", sql=sql)
+            request = types.ExecuteSqlRequest(session=session_of(shows, database), sql=sql)
             answer = client.refusal("ExecuteSql", request)
         line = audit.wait(count)[-1]
         assert answer.code is DENIED

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 from google.cloud.spanner_v1 import types
 
-from e2e.harness import CHECKOUT, DATABASE, Client, Refused, Site
+from e2e.harness import CHECKOUT, DATABASE, SESSION, Client, Refused, Site
 
 pytestmark = pytest.mark.e2e
 
-SELECT = types.ExecuteSqlRequest(session=f"{DATABASE}/sessions/s", sql="SELECT OrderId FROM Orders")
+SELECT = types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders")
 PREFIX = "google-cloud-resource-prefix"
+PARAMS = "x-goog-request-params"
 ELSEWHERE = "projects/other/instances/i/databases/d"
 
 
@@ -56,6 +57,12 @@ def test_what_is_meant_for_envoy_credentials_and_the_paying_project_do_not_arriv
     names = [key for key, _ in received(own_site, client, *gone, *kept)]
     assert not {key for key, _ in gone} & set(names)
     assert {key for key, _ in kept} <= set(names)
+
+
+@pytest.mark.parametrize("claimed", [["session=s"], ["database=d", "session=other"], ["&database=d"], []])
+def test_google_routes_by_the_session_that_spanner_knows(own_site: Site, client: Client, claimed: list[str]) -> None:
+    found = received(own_site, client, *((PARAMS, value) for value in claimed))
+    assert [value for key, value in found if key == PARAMS] == [f"session={DATABASE}/sessions/s"]
 
 
 def test_a_client_cannot_set_the_gateways_timeout(own_site: Site, client: Client) -> None:

@@ -9,12 +9,12 @@ import pytest
 from google.cloud.spanner_v1 import types
 from google.protobuf.struct_pb2 import Value
 
-from e2e.harness import CHECKOUT, DATABASE, LAB, MIB, TESTER, Site, Up, encode, memory_kib
+from e2e.harness import CHECKOUT, LAB, MIB, SESSION, TESTER, Site, Up, encode, memory_kib
 
 pytestmark = pytest.mark.e2e
 
-SELECT = types.ExecuteSqlRequest(session=f"{DATABASE}/sessions/s", sql="SELECT OrderId FROM Orders")
-READ = types.ReadRequest(session=f"{DATABASE}/sessions/s", table="Orders", columns=["OrderId"], key_set={"all_": True})
+SELECT = types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders")
+READ = types.ReadRequest(session=SESSION, table="Orders", columns=["OrderId"], key_set={"all_": True})
 PartialResultSet = types.PartialResultSet.pb()
 CHUNK_BYTES = 256 * 1024
 CHUNKS = 400

@@ -15,7 +15,7 @@ import pytest
 from google.cloud.spanner_v1 import types
 from google.rpc.error_details_pb2 import RetryInfo
 
-from e2e.harness import CHECKOUT, DATABASE, LAB, TESTER, Client, Refused, Site, Up
+from e2e.harness import CHECKOUT, LAB, SESSION, TESTER, Client, Refused, Site, Up
 
 pytestmark = pytest.mark.e2e
 
@@ -176,7 +176,7 @@ def test_trailing_metadata_of_every_kind_passes_untouched(own_site: Site) -> Non
 
     own_site.spanner.ends = abort
     gateway = own_site.start_gateway()
-    request = types.ExecuteSqlRequest(session=f"{DATABASE}/sessions/s", sql="SELECT OrderId FROM Orders")
+    request = types.ExecuteSqlRequest(session=SESSION, sql="SELECT OrderId FROM Orders")
     answers = []
     for client in (gateway.client(CHECKOUT), Client(f"127.0.0.1:{own_site.spanner.port}", None)):
         with client:

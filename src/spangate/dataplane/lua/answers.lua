@@ -11,18 +11,21 @@ local function percent_encode(message)
   return (message:gsub("[^ -$&-~]", function(c) return format("%%%02X", byte(c)) end))
 end
 
-local function answer(handle, status, reason, id, message)
+-- `binary`: further headers whose values are bytes.
+local function answer(handle, status, reason, id, message, binary)
   message = shortened(message, MESSAGE_BYTES_MAX)
   local metadata = handle:streamInfo():dynamicMetadata()
   metadata:set(METADATA, "deny", id and reason .. " " .. id or reason)
   -- A recorded decision says itself what there is to say.
   if not id then metadata:set(METADATA, "detail", message) end
-  handle:respond({
+  local headers = {
     [":status"] = "200",
     ["content-type"] = "application/grpc",
     ["grpc-status"] = status,
     ["grpc-message"] = percent_encode(message),
-  }, "")
+  }
+  for name, bytes in pairs(binary or {}) do headers[name] = handle:base64Escape(bytes) end
+  handle:respond(headers, "")
 end
 
 local function answer_refusal(handle, refusal)
@@ -31,7 +34,8 @@ local function answer_refusal(handle, refusal)
     return answer(handle, PERMISSION_DENIED, "filter-failed", nil,
       "spangate: the gateway failed on this request and refuses it; its log says why")
   end
-  answer(handle, PERMISSION_DENIED, refusal.reason, nil, "spangate: " .. refusal.message)
+  local message = refusal.verbatim and refusal.message or "spangate: " .. refusal.message
+  answer(handle, refusal.status or PERMISSION_DENIED, refusal.reason, nil, message, refusal.binary)
 end
 
 return {

@@ -4,6 +4,7 @@
 
 local sub = string.sub
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
+local learn, known = seal.learn, seal.known
 
 local CHECKPOINT = "spangate_checkpoint" -- Envoy's cluster of that name
 
@@ -59,12 +60,12 @@ local function clock(handle)
   return tonumber(handle:timestamp())
 end
 
--- Asks the checkpoint for its epoch, at most each EPOCH_CHECK_MS; one request at a time pays for it. Yields. Returns
--- the time, which has passed if it asked.
+-- Asks the checkpoint for its epoch, at most each EPOCH_CHECK_MS; one request at a time pays for it, but at the
+-- start, when no sealing key is known: then each does. Yields. Returns the time, which has passed if it asked.
 local function refresh(handle)
   local now = clock(handle)
   -- Earlier than the last check only when the clock was set back: then what is known of the epoch is void.
-  if now < state.check_at and now >= state.check_at - EPOCH_CHECK_MS then return now end
+  if known() and now < state.check_at and now >= state.check_at - EPOCH_CHECK_MS then return now end
   state.check_at = now + EPOCH_CHECK_MS
   local headers = handle:httpCall(
     CHECKPOINT,
@@ -78,6 +79,7 @@ local function refresh(handle)
       forget()
       state.epoch = epoch
     end
+    learn(headers["x-spangate-seal"])
     -- From before the call: the answer says what held at some moment after it.
     state.verified_at = now
   end

@@ -18,9 +18,10 @@ local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
 local METADATA, PERMISSION_DENIED, UNAVAILABLE = answers.METADATA, answers.PERMISSION_DENIED, answers.UNAVAILABLE
 local identify, check = peer.identify, ownership.check
-local HOOKS = responses.HOOKS
+local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
 local PREFIX_HEADER = "google-cloud-resource-prefix"
+local PARAMS_HEADER = "x-goog-request-params"
 
 local function prepare(handle)
   local headers = handle:headers()
@@ -77,11 +78,20 @@ function envoy_on_request(handle)
     headers:remove(PREFIX_HEADER)
     headers:add(PREFIX_HEADER, database)
   end
+  if found.params then
+    headers:remove(PARAMS_HEADER)
+    headers:add(PARAMS_HEADER, found.params)
+  end
   local metadata = handle:streamInfo():dynamicMetadata()
-  local hook = found.answer or rpc.answer
+  local hook = rpc.answer
+  if found.answer then
+    hook = found.answer
+    metadata:set(METADATA, "seal", seal_for(found, identity, database, decision))
+  end
   if hook then
-    -- A compressed answer could not be read.
+    -- A compressed answer could not be read. The second one asks Google's front end for one.
     headers:remove("grpc-accept-encoding")
+    headers:remove("x-response-encoding")
     metadata:set(METADATA, "answer", hook)
   end
   metadata:set(METADATA, "allow", decision.id)

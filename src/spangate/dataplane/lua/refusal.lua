@@ -5,9 +5,10 @@ local sub = string.sub
 -- As long as the checkpoint's sentences are (MESSAGE_BYTES_MAX in decision/explain.py).
 local MESSAGE_BYTES_MAX = 1024
 
--- Raised with error(), caught in one place: a table, so that it cannot be mistaken for a defect.
-local function refuse(reason, message)
-  error({ reason = reason, message = message }, 0)
+-- Raised with error(), caught in one place: a table, so that it cannot be mistaken for a defect. `status` is the gRPC
+-- status, where it is not PERMISSION_DENIED.
+local function refuse(reason, message, status)
+  error({ reason = reason, message = message, status = status }, 0)
 end
 
 local function malformed(message)
