@@ -387,6 +387,48 @@ def test_a_statement_too_long_to_remember_is_decided_each_time(worker, checkpoin
     assert cached(worker) == (0, 0)
 
 
+# Too much to do -------------------------------------------------------------------------------------------------------
+
+BUSY_SENTENCE = b"spangate: the checkpoint has too many new statements to analyse; try again"
+AWAY_SENTENCE = b"spangate: the checkpoint does not answer, so nothing can be decided; try again"
+
+
+@pytest.mark.parametrize("word", [{b"x-spangate-busy": b"1"}, {b"x-envoy-overloaded": b"true"}])
+def test_a_checkpoint_with_too_much_to_do_refuses_and_the_client_is_told(worker, checkpoint, word):
+    checkpoint.replies[b"/decide"] = Reply({b":status": b"503", **word}, b"too much")
+    stream = query(worker, checkpoint)
+    assert stream.refusal == NOT_DECIDED
+    assert stream.answered[b"grpc-message"] == BUSY_SENTENCE
+    assert cached(worker) == (0, 0)
+
+
+def test_no_answer_while_the_epoch_is_told_means_too_much_to_do(worker, checkpoint):
+    query(worker, checkpoint)
+    waiting = begin(worker, "SELECT 2")
+    assert waiting.call.path == b"/decide"
+    worker.now_ms += INTERVALS.epoch_check_ms
+    assert query(worker, checkpoint).admitted
+    waiting.reply(Reply({b":status": b"504"}, b"upstream request timeout"))
+    assert waiting.refusal == NOT_DECIDED
+    assert waiting.answered[b"grpc-message"] == BUSY_SENTENCE
+
+
+def test_a_checkpoint_that_is_away_is_not_called_busy(worker, checkpoint):
+    query(worker, checkpoint)
+    waiting = begin(worker, "SELECT 2")
+    waiting.reply(Reply({b":status": b"504"}, b"upstream request timeout"))
+    assert waiting.refusal == NOT_DECIDED
+    assert waiting.answered[b"grpc-message"] == AWAY_SENTENCE
+
+
+def test_the_epoch_is_asked_for_past_the_queue_of_new_statements(worker, checkpoint):
+    # Envoy's clusters are connections and queues of their own.
+    asked = worker.open(path("ExecuteSql"), body()).call
+    assert (asked.path, asked.headers[b":authority"]) == (b"/epoch", b"spangate_epoch")
+    assert_not_let_through(query(Worker(clusters=(b"spangate_checkpoint",)), checkpoint))
+    assert_not_let_through(query(Worker(clusters=(b"spangate_epoch",)), checkpoint))
+
+
 # Failures of the script -----------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@
             the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
             filter seals with (SealKeys.header)
-    everything else, and 503 when it cannot decide now
+    everything else, and 503 when it cannot decide now; with x-spangate-busy: 1 when it has too much to do
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
 Not here: deciding (checkpoint/service.py), who may connect (unix_server.py).
@@ -42,7 +42,7 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Star
         try:
             answer = await asyncio.to_thread(checkpoint.answer, identity, shape)
         except TryAgain as error:
-            return PlainTextResponse(error.message, 503)
+            return PlainTextResponse(error.message, 503, headers={"x-spangate-busy": "1"})
         except (SpangateError, OSError) as error:
             return PlainTextResponse(f"cannot decide: {error}", 500)
         headers = {

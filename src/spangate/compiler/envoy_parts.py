@@ -44,9 +44,18 @@ def pipe(path: str) -> Json:
 
 
 def cluster(
-    name: str, address: Json, *, http2: bool, tls: Json | None = None, connections_max: int = REQUESTS_MAX
+    name: str,
+    address: Json,
+    *,
+    http2: bool,
+    tls: Json | None = None,
+    connections_max: int = REQUESTS_MAX,
+    waiting_max: int = REQUESTS_MAX,
 ) -> Json:
-    """config.cluster.v3.Cluster with one endpoint. Requests beyond `connections_max` connections wait."""
+    """config.cluster.v3.Cluster with one endpoint.
+
+    Requests beyond `connections_max` connections wait; those beyond `waiting_max` get 503 with `x-envoy-overloaded`.
+    """
     protocol: Json = {"http2_protocol_options": _HTTP2_UPSTREAM} if http2 else {"http_protocol_options": {}}
     # A Unix socket or an IP address is static; a host name is looked up.
     host = address.get("socket_address")
@@ -57,7 +66,7 @@ def cluster(
         "connect_timeout": CONNECT_TIMEOUT,
         "circuit_breakers": {
             "thresholds": [
-                {"max_connections": connections_max, "max_pending_requests": REQUESTS_MAX, "max_requests": REQUESTS_MAX}
+                {"max_connections": connections_max, "max_pending_requests": waiting_max, "max_requests": REQUESTS_MAX}
             ]
         },
         "typed_extension_protocol_options": {

@@ -30,6 +30,8 @@ from spangate.compiler.envoy_parts import (
 from spangate.settings import LIMITS, MIB
 
 CHECKPOINT_CLUSTER = "spangate_checkpoint"
+# The same socket: the question for the epoch, which known requests wait for, never queues behind new statements.
+EPOCH_CLUSTER = "spangate_epoch"
 SPANNER_CLUSTER = "spanner"
 LISTENER = "gateway"
 
@@ -43,6 +45,11 @@ _BODY_SLACK_BYTES = 64 * 1024
 # HTTP/1.1 carries one question a connection. After a pause all questions of a burst come at once: they wait here, since
 # the checkpoint's door turns away what is more than its own limit (unix_server.py, CONNECTIONS_MAX).
 CHECKPOINT_CONNECTIONS_MAX = 64
+# A burst of known requests after a pause fits in; of a storm of new statements, of which some hundred are analysed in a
+# second, more would wait the filter's five seconds in vain. They are told at once to try again.
+CHECKPOINT_WAITING_MAX = 1024
+# One question at a time and worker, but at the start.
+EPOCH_CONNECTIONS_MAX = 4
 # Some six commits of the largest size at once; past it, requests wait or get UNAVAILABLE.
 HEAP_BYTES_MAX = 1024 * MIB
 CONNECTIONS_MAX = 10_000
@@ -113,7 +120,9 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
                 pipe(plan.checkpoint_socket),
                 http2=False,
                 connections_max=CHECKPOINT_CONNECTIONS_MAX,
+                waiting_max=CHECKPOINT_WAITING_MAX,
             ),
+            cluster(EPOCH_CLUSTER, pipe(plan.checkpoint_socket), http2=False, connections_max=EPOCH_CONNECTIONS_MAX),
             cluster("sds", pipe(plan.sds_socket), http2=False),
         ],
         overload_manager(HEAP_BYTES_MAX, CONNECTIONS_MAX),

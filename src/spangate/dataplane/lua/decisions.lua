@@ -6,7 +6,9 @@ local sub = string.sub
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
 local learn, known = seal.learn, seal.known
 
-local CHECKPOINT = "spangate_checkpoint" -- Envoy's cluster of that name
+-- Envoy's clusters of these names. The questions for the epoch have connections of their own, so that they never wait
+-- behind new statements.
+local CHECKPOINT, EPOCH = "spangate_checkpoint", "spangate_epoch"
 
 -- tests/conformance/test_limits.py holds these against settings.py, where the reasons stand.
 local EPOCH_CHECK_MS = 500
@@ -68,8 +70,8 @@ local function refresh(handle)
   if known() and now < state.check_at and now >= state.check_at - EPOCH_CHECK_MS then return now end
   state.check_at = now + EPOCH_CHECK_MS
   local headers = handle:httpCall(
-    CHECKPOINT,
-    { [":method"] = "GET", [":path"] = "/epoch", [":authority"] = CHECKPOINT },
+    EPOCH,
+    { [":method"] = "GET", [":path"] = "/epoch", [":authority"] = EPOCH },
     nil,
     EPOCH_TIMEOUT_MS
   )
@@ -86,7 +88,14 @@ local function refresh(handle)
   return clock(handle)
 end
 
--- The checkpoint's decision, or nil if it gives none; `key` ends with the shape, which begins at `from`. Yields.
+-- Whether the checkpoint has too much to do, and is not away: it says so, or Envoy that too many wait for it already, or
+-- it has told its epoch since `now`, when it was asked.
+local function is_busy(headers, now)
+  return headers["x-spangate-busy"] == "1" or headers["x-envoy-overloaded"] == "true" or state.verified_at > now
+end
+
+-- The checkpoint's decision, or nil if it gives none, and then whether it is busy; `key` ends with the shape, which
+-- begins at `from`. Yields.
 local function ask(handle, identity, key, from, now)
   local headers, message = handle:httpCall(
     CHECKPOINT,
@@ -101,7 +110,8 @@ local function ask(handle, identity, key, from, now)
   )
   local verdict, id = headers["x-spangate-decision"], said(headers, "x-spangate-id")
   local epoch = said(headers, "x-spangate-epoch")
-  if headers[":status"] ~= "200" or not id or not epoch then return nil end
+  if headers[":status"] ~= "200" then return nil, is_busy(headers, now) end
+  if not id or not epoch then return nil end
   local decision
   if verdict == "allow" then
     -- An empty role would create sessions without one, an empty owner sessions of nobody, an empty tag receipts of nobody.

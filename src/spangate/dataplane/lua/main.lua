@@ -23,6 +23,9 @@ local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 local PREFIX_HEADER = "google-cloud-resource-prefix"
 local PARAMS_HEADER = "x-goog-request-params"
 
+local BUSY = "spangate: the checkpoint has too many new statements to analyse; try again"
+local AWAY = "spangate: the checkpoint does not answer, so nothing can be decided; try again"
+
 local function prepare(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
@@ -55,14 +58,13 @@ function envoy_on_request(handle)
   local flags = out.flags
   if found.partitioned then flags = PARTITIONED[flags] or flags end
   local key = identity .. "\n" .. rpc.prefix .. #database .. ":" .. database .. "," .. flags .. rest
-  local decision = recall(key)
+  local decision, busy = recall(key), false
   -- A clock that was set back must not prolong anything.
   if not decision or now - state.verified_at > GRACE_MS or now < state.verified_at then
-    decision = ask(handle, identity, key, #identity + 2, now)
+    decision, busy = ask(handle, identity, key, #identity + 2, now)
   end
   if not decision then
-    return answer(handle, UNAVAILABLE, "checkpoint-unavailable", nil,
-      "spangate: the checkpoint does not answer, so nothing can be decided; try again")
+    return answer(handle, UNAVAILABLE, "checkpoint-unavailable", nil, busy and BUSY or AWAY)
   end
   if not decision.allowed then
     return answer(handle, PERMISSION_DENIED, decision.reason, decision.id, decision.message or "")
