@@ -5,8 +5,8 @@ one is. Work that waits has a limit, for each identity and altogether: past it, 
 replaced, and the statement that crashed it is unreadable, now and when it comes again. What is unreadable is remembered
 by its own text, never for others: a literal can be wrong. What is known takes nobody's turn: the text itself, and a
 quick form that the parser has confirmed.
-Not here: the engine (zetasql_engine.py), whose turn it is (turns.py), reading (sql/googlesql.py), normal forms and quick
-ones (sql/literals.py).
+Not here: the engine (zetasql_engine.py), whose turn it is (turns.py), reading (sql/googlesql.py), normal and quick
+forms (sql/literals.py).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ WAITING_MAX = 128
 WAIT_SECONDS_MAX = 4.0
 # Of one identity. A client that starts sends a few dozen statements at once; a queue full of one's own helps nobody.
 WAITING_EACH_MAX = 64
-# Statements remembered, a few hundred bytes each; ten thousand known shapes is the gateway's own measure. As many normal
-# forms, and as many statements of forms with too many variants: three memories of this size, none of which can push
-# anything out of another.
+# Statements remembered, a few hundred bytes each; ten thousand known shapes is the gateway's own measure. As many
+# normal forms, and as many statements of forms with too many variants: three memories of this size, none of which can
+# push anything out of another.
 REMEMBERED_MAX = 20_000
 REMEMBERED_CHARACTERS_MAX = 20 * 1024 * 1024
 # A statement of which this many were seen that differ only in literals has its literals written into it: more of them

@@ -41,7 +41,7 @@ _DOORKEEPER = "spangate.doorkeeper"
 # room; the filter draws the line exactly.
 _BODY_SLACK_BYTES = 64 * 1024
 # HTTP/1.1 carries one question a connection. After a pause all questions of a burst come at once: they wait here, since
-# the checkpoint's door turns away what is more than its own limit (unix_server.py, CONNECTIONS_MAX).
+# the checkpoint's door turns away what is more than its own limit (unix_server.py, REQUESTS_MAX).
 CHECKPOINT_CONNECTIONS_MAX = 64
 # Some six commits of the largest size at once; past it, requests wait or get UNAVAILABLE.
 HEAP_BYTES_MAX = 1024 * MIB
