@@ -33,9 +33,9 @@ DIRECTORY_MODE = 0o700
 # struct ucred { pid_t pid; uid_t uid; gid_t gid; }  (unix(7), SO_PEERCRED)
 _UCRED = struct.Struct("iII")
 
-# Idle ones cost a file descriptor each, and clients keep theirs: a gateway up to 64 (compiler/gateway.py), so this is for
-# a few dozen gateways. Past it, or past half of the descriptors that the process may have (the rest is for files and
-# other doors), a new connection is closed unread.
+# Idle ones cost a file descriptor each, and clients keep theirs: a gateway up to 64 (compiler/gateway.py), so this is
+# for a few dozen gateways. Past it, or past half of the descriptors that the process may have (the rest is for files
+# and other doors), a new connection is closed unread.
 CONNECTIONS_MAX = 4096
 # Being answered at once, over all connections. Past it: 503, and the client tries again.
 REQUESTS_MAX = 256
