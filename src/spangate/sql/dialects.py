@@ -16,11 +16,8 @@ from spangate.sql.ddl import parse_ddl
 def parse_schema(text: str, dialect: Dialect) -> Schema:
     """The schema that `text` creates in an empty database of `dialect`; raises DdlError at the first mistake.
 
-    A live database may have no table yet: its text may be empty, and so is then its schema. YourFault if the
-    grammar is not installed.
+    YourFault if the grammar is not installed.
     """
-    if not text.strip():
-        return Schema(tables=(), dialect=dialect)
     return _postgresql()(text) if dialect is Dialect.POSTGRESQL else parse_ddl(text)
 
 
