@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.sql.ddl import parse_ddl
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
+from spangate.sql.literals import quick_form
 
 SCHEMA = parse_ddl("""
 CREATE TABLE T (Id INT64, Name STRING(MAX), Price NUMERIC, Made TIMESTAMP, Doc JSON, Raw BYTES(MAX), F FLOAT64,
@@ -105,6 +106,89 @@ def test_literals_of_one_kind_make_one_normal_form(analyzer: Analyzer, data: Any
     assert analyzer.normal_form(filled(data.draw, template)) == analyzer.normal_form(filled(data.draw, template))
 
 
+# Little of everything that can hold text or be next to it.
+PIECES = [
+    "'",
+    '"',
+    "`",
+    "\\",
+    "--",
+    "#",
+    "/*",
+    "*/",
+    "\n",
+    "1",
+    "25",
+    "0x1F",
+    ".",
+    "1.5",
+    "e",
+    "r",
+    "b",
+    "a",
+    "Id",
+    "-",
+    " ",
+    ",",
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), template=st.sampled_from(TEMPLATES))
+def test_a_form_that_the_parser_gave_once_is_that_of_all_with_this_quick_form(
+    analyzer: Analyzer, data: Any, template: str
+) -> None:
+    one = filled(data.draw, template)
+    other = "".join(data.draw(st.lists(st.sampled_from(PIECES), max_size=8)))
+    other = data.draw(st.sampled_from([filled(data.draw, template), one.replace("'a'", other), one + other]))
+    note(one)
+    note(other)
+    form = analyzer.normal_form(one)
+    if form is not None and quick_form(other) == form:
+        assert analyzer.normal_form(other) == form
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), pieces=st.lists(st.sampled_from([*PIECES, "{i}", "{f}", "{s}"]), min_size=1, max_size=7))
+def test_what_two_texts_of_one_quick_form_are_decides_the_parser_for_both(
+    analyzer: Analyzer, data: Any, pieces: list[str]
+) -> None:
+    one, other = (filled(data.draw, f"SELECT {''.join(pieces)} FROM T") for _ in range(2))
+    note(one)
+    note(other)
+    form = analyzer.normal_form(one)
+    if form is not None and form == quick_form(other):
+        # None: a text that the parser refuses does nothing.
+        assert analyzer.normal_form(other) in (form, None)
+
+
+@pytest.mark.parametrize(
+    ("sql", "form"),
+    [
+        ("SELECT 1, 'a--#', 1.5, -2 FROM T1 LIMIT 3", "SELECT 0i0, 0s0, 0f0, -0i0 FROM T1 LIMIT 0i0"),
+        ("SELECT a FROM b", "SELECT a FROM b"),
+        ("SELECT 'a.b' Secret 'c'", "SELECT 0s0 Secret 0s0"),
+        ("SELECT 'it''s'", None),
+        ("SELECT " + "'" * 3 + "a" + "'" * 3, None),
+        ("SELECT ''", None),
+        ("SELECT 'a\\' , Secret, 'b'", None),
+        ("SELECT 'a\n'", None),
+        ("SELECT r'a'", None),
+        ('SELECT "\'" + Secret + "\'"', None),
+        ("SELECT 1 -- 'a'", None),
+        ("SELECT 1 # 'a'", None),
+        ("SELECT 1 /* 'a' */", None),
+        ("SELECT `'` Secret `'`", None),
+        ("SELECT 0x1F, 1e5, .5, a.5, @p2", "SELECT 0x1F, 1e5, .5, a.5, @p2"),
+        ("SELECT '\ud800'", None),
+        ("SELECT \x00i\x00", None),
+    ],
+)
+def test_only_what_is_plainly_a_literal_is_in_a_quick_form(sql: str, form: str | None) -> None:
+    found = quick_form(sql)
+    assert (found and found.replace("\x00", "0")) == form
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_other_statements_have_other_normal_forms(analyzer: Analyzer, data: Any) -> None:
@@ -128,7 +212,8 @@ def test_only_literals_are_replaced(analyzer: Analyzer, sql: str, form: str) -> 
 
 
 @pytest.mark.parametrize(
-    "sql", ["SELECT 'a", "SELECT 1 1 1", "1", "SELECT '\x00'", "SELECT 1; SELECT 2", "SELECT '\ud800'"]
+    "sql",
+    ["SELECT 'a", "SELECT 1 1 1", "1", "SELECT '\x00'", "SELECT 1; SELECT 2", "SELECT '\ud800'", "SELECT \x00i\x00"],
 )
 def test_what_the_parser_refuses_has_no_normal_form(analyzer: Analyzer, sql: str) -> None:
     assert analyzer.normal_form(sql) is None

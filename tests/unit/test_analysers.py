@@ -25,6 +25,7 @@ class Shared:
     def __init__(self, engine: WasmEngine) -> None:
         self.engine = engine
         self.calls = 0
+        self.all_calls = 0
         self.crash = False
         self.gate: threading.Event | None = None
         self.made = 0
@@ -38,6 +39,7 @@ class Shared:
 
     def call(self, method: str, request: bytes) -> bytes:
         self.calls += method.endswith("_Analyze")
+        self.all_calls += 1
         if self.gate is not None:
             with self.at_the_gate:
                 self.waiting += 1
@@ -149,6 +151,43 @@ def test_statements_that_differ_in_literals_are_analysed_once(shared: Shared) ->
     assert len(pool._forms) == 1
 
 
+def test_a_known_statement_takes_no_analyser_and_no_turn(shared: Shared) -> None:
+    pool = AnalyserPool(shared.new, workers=1)
+    plain = "SELECT Name FROM Customers WHERE CustomerId = '{}'"
+    # The parser is asked for each of these: what is between two backquotes cannot be told from outside.
+    other = "SELECT `Name` FROM Customers WHERE CustomerId = '{}'"
+    texts = [text.format(number) for number in range(2 * analysers.VARIANTS_MAX) for text in (plain, other)]
+    found = [pool.accesses(SCHEMA, text, {}) for text in texts]
+    shared.all_calls = 0
+    turn = pool._turns.take("somebody else", 1)
+    assert [pool.accesses(SCHEMA, text, {}) for text in texts] == found
+    assert pool.accesses(SCHEMA, plain.format("a new one"), {}) == found[0]
+    assert shared.all_calls == 0
+    pool._turns.give("somebody else", turn)
+
+
+def test_the_first_statement_of_its_kind_is_not_parsed_and_the_second_is_once(shared: Shared) -> None:
+    pool = AnalyserPool(shared.new, workers=1)
+    pool.warm(SCHEMA)
+    shared.all_calls = 0
+    calls = []
+    for number in range(4):
+        pool.accesses(SCHEMA, f"SELECT Name FROM Customers WHERE CustomerId = 'x{number}' LIMIT {number}", {})
+        calls.append(shared.all_calls)
+    assert calls == [1, 2, 2, 2]
+
+
+def test_a_guess_that_the_parser_does_not_confirm_is_shared_by_nobody(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysers, "quick_form", lambda sql: sql[:6])
+    pool = AnalyserPool(shared.new, workers=1)
+    for _ in range(2):
+        for column in ("Name", "CustomerId", "Email"):
+            (found,) = pool.accesses(SCHEMA, f"SELECT {column} FROM Customers", {})
+            assert found.columns == (column,)
+
+
 def test_other_parameters_and_schemas_are_other_statements(shared: Shared) -> None:
     pool = AnalyserPool(shared.new, workers=1)
     sql = "SELECT Name FROM Customers WHERE CustomerId = @id LIMIT {}"
@@ -173,10 +212,16 @@ def test_memory_of_statements_is_bounded(shared: Shared, monkeypatch: pytest.Mon
         pool.accesses(SCHEMA, f"SELECT {number} AS a{number}", {})
     assert len(pool._remembered) == 2
     assert len(pool._forms) == 2
+    assert len(pool._variants) == 0
     monkeypatch.setattr(analysers, "REMEMBERED_CHARACTERS_MAX", 40)
+    monkeypatch.setattr(analysers, "VARIANTS_MAX", 1)
+    pool = AnalyserPool(shared.new, workers=1)
+    for number in range(8):
+        pool.accesses(SCHEMA, f"SELECT 'text {number}'", {})
     pool.accesses(SCHEMA, "SELECT 'a statement that is longer than all of that'", {})
-    assert pool._characters <= 40
-    assert pool._characters == sum(len(key[1]) for memory in (pool._remembered, pool._forms) for key in memory)
+    for memory in (pool._remembered, pool._forms, pool._variants):
+        assert memory.characters <= 40
+        assert memory.characters == sum(len(key[1]) for key in memory)
 
 
 @pytest.fixture(scope="module")

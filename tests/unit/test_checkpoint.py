@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -278,6 +280,35 @@ def test_the_door_says_what_must_not_be_remembered() -> None:
                 headers = {"x-spangate-identity": identity}
                 _, answer, _ = exchange_headers(path, "POST", "/decide", shape("CreateSession"), headers)
                 assert answer["x-spangate-remember"] == "0"
+
+
+def test_statements_that_wait_for_an_analyser_do_not_hold_up_the_known_ones() -> None:
+    waits = threading.Semaphore(0)
+    free = threading.Event()
+
+    class Waiting(Checkpoint):
+        def answer(self, identity: str, shape: bytes) -> Answer:
+            if b"UNKNOWN" in shape:
+                waits.release()
+                free.wait(10)
+            return super().answer(identity, shape)
+
+    with tempfile.TemporaryDirectory(prefix="sg-") as directory, ThreadPoolExecutor(64) as clients:
+        path = Path(directory) / "checkpoint.sock"
+        checkpoint = Waiting(POLICY, FakeStatements(), lambda _: None, FakeClock())
+        headers = {"x-spangate-identity": CHECKOUT}
+        with UnixServer(checkpoint_app(checkpoint, lambda: KEYS), path):
+            unknown = [
+                clients.submit(exchange_headers, path, "POST", "/decide", sql(f"UNKNOWN {number}"), headers)
+                for number in range(64)
+            ]
+            # All of them are where turns are taken, none is in a queue before.
+            assert all(waits.acquire(timeout=10) for _ in unknown)
+            status, _, _ = exchange_headers(path, "POST", "/decide", sql("SELECT Name FROM Customers"), headers)
+            assert status == 200
+            assert not any(one.done() for one in unknown)
+            free.set()
+            assert {one.result(10)[0] for one in unknown} == {200}
 
 
 def test_the_door_says_whether_tags_are_kept_and_who_is_in_the_secure_context() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import os
 import socket
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from fakes.http import get
+from spangate.adapters import unix_server
 from spangate.adapters.unix_server import SOCKET_PATH_BYTES_MAX, UnixServer, bind, peer_uid
 from spangate.errors import Broken, TryAgain, YourFault
 
@@ -135,6 +138,64 @@ def test_a_client_that_sends_half_a_request_does_not_stop_the_others(directory: 
         hanging.connect(str(path))
         hanging.sendall(b"GET / HTTP/1.1\r\nhost")
         assert get(path, "/") == (200, b"hello")
+
+
+def _connect(stack: contextlib.ExitStack, path: Path) -> socket.socket:
+    client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    client.settimeout(10)
+    client.connect(str(path))
+    return client
+
+
+def test_idle_connections_take_nobody_elses_place(directory: Path) -> None:
+    path = directory / "x.sock"
+    with UnixServer(hello, path), contextlib.ExitStack() as stack:
+        for _ in range(5):  # as many gateways
+            for _ in range(64):  # connections that each keeps
+                client = _connect(stack, path)
+                client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+        assert get(path, "/") == (200, b"hello")
+
+
+def test_requests_at_once_have_a_limit_and_their_end_makes_room(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix_server, "REQUESTS_MAX", 2)
+    path = directory / "x.sock"
+    running = threading.Semaphore(0)
+    done = threading.Event()
+
+    async def slow(scope: Any, receive: object, send: Any) -> None:
+        if scope["path"] == "/slow":
+            running.release()
+            while not done.is_set():
+                await asyncio.sleep(0.01)
+        await hello(scope, receive, send)
+
+    with UnixServer(slow, path), contextlib.ExitStack() as stack:
+        clients = [_connect(stack, path) for _ in range(2)]
+        for client in clients:
+            client.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert running.acquire(timeout=10)
+        assert get(path, "/") == (503, b"too many requests at once")
+        done.set()
+        for client in clients:
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+        assert get(path, "/") == (200, b"hello")
+
+
+def test_one_connection_too_many_is_closed_unread(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unix_server, "CONNECTIONS_MAX", 1)
+    path = directory / "x.sock"
+    with UnixServer(hello, path), contextlib.ExitStack() as stack:
+        first = _connect(stack, path)
+        first.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert first.recv(100).startswith(b"HTTP/1.1 200")
+        with contextlib.suppress(ConnectionResetError):
+            assert _connect(stack, path).recv(100) == b""
+        first.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200" in first.recv(100) + first.recv(100)
 
 
 def test_stopping_twice_and_before_the_start_does_nothing_and_starting_twice_is_our_defect(directory: Path) -> None:

@@ -3,8 +3,10 @@
 Rules: a statement is analysed once for a schema, whoever sends it; of statements that differ only in their literals,
 one is. Work that waits has a limit, for each identity and altogether: past it, TryAgain. An engine that crashed is
 replaced, and the statement that crashed it is unreadable, now and when it comes again. What is unreadable is remembered
-by its own text, never for others: a literal can be wrong.
-Not here: the engine (zetasql_engine.py), whose turn it is (turns.py), reading (sql/googlesql.py).
+by its own text, never for others: a literal can be wrong. What is known takes nobody's turn: the text itself, and a
+quick form that the parser has confirmed.
+Not here: the engine (zetasql_engine.py), whose turn it is (turns.py), reading (sql/googlesql.py), normal and quick
+forms (sql/literals.py).
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from spangate.adapters.remembered import Key, Remembered
 from spangate.adapters.turns import Turns
 from spangate.adapters.zetasql_engine import CALL_SECONDS_MAX, WasmEngine
 from spangate.model.access import Access
@@ -21,6 +25,7 @@ from spangate.model.schema import Dialect, Schema
 from spangate.model.sqltype import SqlType
 from spangate.sql.engine import Engine, EngineCrashed
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
+from spangate.sql.literals import quick_form
 
 # The analyser releases the interpreter's lock, so two use two cores; each takes some 60 MiB.
 WORKERS = 2
@@ -29,24 +34,30 @@ WAITING_MAX = 128
 WAIT_SECONDS_MAX = 4.0
 # Of one identity. A client that starts sends a few dozen statements at once; a queue full of one's own helps nobody.
 WAITING_EACH_MAX = 64
-# Statements remembered, a few hundred bytes each; ten thousand known shapes is the gateway's own measure.
+# Statements remembered, a few hundred bytes each; ten thousand known shapes is the gateway's own measure. As many
+# normal forms, and as many statements of forms with too many variants: three memories of this size, none of which can
+# push anything out of another.
 REMEMBERED_MAX = 20_000
-REMEMBERED_CHARACTERS_MAX = 64 * 1024 * 1024
+REMEMBERED_CHARACTERS_MAX = 20 * 1024 * 1024
 # A statement of which this many were seen that differ only in literals has its literals written into it: more of them
-# are not worth remembering one by one, here or in the gateway.
+# are not worth remembering one by one in the gateway.
 VARIANTS_MAX = 16
 # Schemas in use at once by one engine: databases of an intent, and those of the intent before it.
 CATALOGS_MAX = 8
 
-_Key = tuple[str, str, tuple[tuple[str, SqlType], ...]]
+T = TypeVar("T")
 _Found = tuple[Access, ...] | UnreadableStatement
 
 
 @dataclass(slots=True)
 class _Form:
-    """What all statements of one normal form do, and how many of them were seen."""
+    """What all statements of one normal form do, and how many of them were seen.
+
+    `confirmed`: the parser has given this form, not only a guess (see literals.quick_form).
+    """
 
     accesses: tuple[Access, ...]
+    confirmed: bool
     seen: int = 0
 
 
@@ -120,9 +131,9 @@ class AnalyserPool:
         self._workers = [_Worker(new_engine) for _ in range(workers)]
         self._turns = Turns(self._workers, waiting_max=WAITING_MAX, waiting_each_max=WAITING_EACH_MAX)
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[_Key, _Found] = OrderedDict()
-        self._forms: OrderedDict[_Key, _Form] = OrderedDict()
-        self._characters = 0
+        self._remembered = _memory(Remembered[_Found])
+        self._variants = _memory(Remembered[tuple[Access, ...]])
+        self._forms = _memory(Remembered[_Form])
 
     def warm(self, schema: Schema) -> None:
         """Register the schema everywhere, so that no request waits for it."""
@@ -158,63 +169,90 @@ class AnalyserPool:
         with self._lock:
             return _key(schema, sql, param_types) in self._remembered
 
-    def _read(self, key: _Key, schema: Schema, sql: str, param_types: Mapping[str, SqlType], identity: str) -> _Found:
-        """What an analyser, or the memory of normal forms, has to say about a statement that is new."""
+    def _read(self, key: Key, schema: Schema, sql: str, param_types: Mapping[str, SqlType], identity: str) -> _Found:
+        """What the memory of normal forms, or else an analyser, has to say about a statement that is new."""
+        quick = quick_form(sql) if schema.dialect is Dialect.GOOGLESQL else None
+        if quick is not None:
+            found = self._recall_form(key, quick)
+            if found is not None:
+                return found
         worker = self._turns.take(identity, WAIT_SECONDS_MAX)
         try:
-            form = worker.normal_form(schema, sql)
-            form_key = key if form is None else (key[0], form, key[2])
-            accesses = None if form is None else self._recall_form(form_key)
-            if accesses is not None:
-                self._remember(key, accesses, form_key)
-                return accesses
-            try:
-                accesses = worker.accesses(schema, sql, param_types)
-            except UnreadableStatement as error:
-                self._remember(key, error)
-                return error
-            self._remember(key, accesses, None if form is None else form_key)
-            return accesses
+            return self._read_by(worker, key, schema, sql, param_types, quick)
         finally:
             self._turns.give(identity, worker)
 
-    def _recall(self, key: _Key) -> _Found | None:
+    def _read_by(
+        self,
+        worker: _Worker,
+        key: Key,
+        schema: Schema,
+        sql: str,
+        param_types: Mapping[str, SqlType],
+        quick: str | None,
+    ) -> _Found:
+        """The parser is asked only if its answer can save an analysis: not for the first of a quick form."""
+        form, confirmed = quick, False
+        if quick is None or self._is_known(key, quick):
+            form, confirmed = worker.normal_form(schema, sql), True
+            found = None if form is None else self._recall_form(key, form, confirmed=True)
+            if found is not None:
+                return found
+        try:
+            accesses = worker.accesses(schema, sql, param_types)
+        except UnreadableStatement as error:
+            with self._lock:
+                self._remembered.put(key, error)
+            return error
+        with self._lock:
+            if form is None:
+                self._remembered.put(key, accesses)
+            else:
+                self._remember(key, form, _Form(accesses, confirmed))
+        return accesses
+
+    def _recall(self, key: Key) -> _Found | None:
         with self._lock:
             found = self._remembered.get(key)
-            if found is not None:
-                self._remembered.move_to_end(key)
-            return found
+            return self._variants.get(key) if found is None else found
 
-    def _recall_form(self, key: _Key) -> tuple[Access, ...] | None:
+    def _is_known(self, key: Key, form: str) -> bool:
+        """Whether a statement of this form was seen, be the form confirmed or not."""
         with self._lock:
-            form = self._forms.get(key)
-            if form is None:
+            return (key[0], form, key[2]) in self._forms
+
+    def _recall_form(self, key: Key, form: str, *, confirmed: bool = False) -> tuple[Access, ...] | None:
+        """What statements of this form do, if that is known: now also of the statement of `key`.
+
+        With `confirmed`, the parser has given the form just now.
+        """
+        with self._lock:
+            known = self._forms.get((key[0], form, key[2]))
+            if known is None or not (known.confirmed or confirmed):
                 return None
-            self._forms.move_to_end(key)
-            return form.accesses
+            known.confirmed = True
+            self._remember(key, form, known)
+            return known.accesses
 
-    def _remember(self, key: _Key, found: _Found, form_key: _Key | None = None) -> None:
-        with self._lock:
-            if form_key is not None and not isinstance(found, UnreadableStatement):
-                if form_key not in self._forms:
-                    self._forms[form_key] = _Form(found)
-                    self._characters += len(form_key[1])
-                form = self._forms[form_key]
-                form.seen += 1
-                if form.seen > VARIANTS_MAX:
-                    return
-            if key not in self._remembered:
-                self._remembered[key] = found
-                self._characters += len(key[1])
-            self._make_room()
-
-    def _make_room(self) -> None:
-        """Forgets what was not asked for longest: statements first, then normal forms."""
-        for memory in (self._remembered, self._forms):
-            while memory and (len(memory) > REMEMBERED_MAX or self._characters > REMEMBERED_CHARACTERS_MAX):
-                old, _ = memory.popitem(last=False)
-                self._characters -= len(old[1])
+    def _remember(self, key: Key, form: str, new: _Form) -> None:
+        """A statement that could be read, of this form. Under the lock."""
+        form_key = (key[0], form, key[2])
+        known = self._forms.get(form_key)
+        if known is None:
+            known = new
+            self._forms.put(form_key, known)
+        known.confirmed = known.confirmed or new.confirmed
+        known.seen += 1
+        # What was found for this text: of a form that is only guessed, others say nothing about it.
+        if known.seen > VARIANTS_MAX:
+            self._variants.put(key, new.accesses)
+        else:
+            self._remembered.put(key, new.accesses)
 
 
-def _key(schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> _Key:
+def _memory(kind: Callable[..., T]) -> T:
+    return kind(entries_max=REMEMBERED_MAX, characters_max=REMEMBERED_CHARACTERS_MAX)
+
+
+def _key(schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> Key:
     return schema.fingerprint, sql, tuple(sorted(param_types.items(), key=lambda item: item[0]))

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from spangate.adapters.unix_server import read_body
+from spangate.adapters.unix_server import REQUESTS_MAX, read_body
 from spangate.checkpoint.service import Checkpoint
 from spangate.errors import SpangateError, TryAgain
 from spangate.settings import LIMITS
@@ -34,13 +35,17 @@ SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
 def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Starlette:
     """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment."""
 
+    # A thread for every request that the door lets in: whoever waits for an analyser waits in the queue that is fair
+    # (turns.py), and what is known already waits for nobody. Made when needed.
+    threads = ThreadPoolExecutor(REQUESTS_MAX, thread_name_prefix="spangate-decide")
+
     async def decide(request: Request) -> Response:
         identity = request.headers.get("x-spangate-identity", "")
         shape = await read_body(request, SHAPE_BYTES_MAX)
         if shape is None or not identity:
             return PlainTextResponse("no identity or no shape", 400)
         try:
-            answer = await asyncio.to_thread(checkpoint.answer, identity, shape)
+            answer = await asyncio.get_running_loop().run_in_executor(threads, checkpoint.answer, identity, shape)
         except TryAgain as error:
             return PlainTextResponse(error.message, 503, headers={"x-spangate-busy": "1"})
         except (SpangateError, OSError) as error:

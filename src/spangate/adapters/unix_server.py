@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import stat
 import struct
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import uvicorn
 from starlette.requests import Request
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spangate.errors import Broken, TryAgain, YourFault
@@ -31,8 +33,12 @@ DIRECTORY_MODE = 0o700
 # struct ucred { pid_t pid; uid_t uid; gid_t gid; }  (unix(7), SO_PEERCRED)
 _UCRED = struct.Struct("iII")
 
-# Two Envoy workers and a few clients need a handful; a client gone wild must not exhaust file descriptors.
-CONNECTIONS_MAX = 256
+# Idle ones cost a file descriptor each, and clients keep theirs: a gateway up to 64 (compiler/gateway.py), so this is
+# for a few dozen gateways. Past it, or past half of the descriptors that the process may have (the rest is for files
+# and other doors), a new connection is closed unread.
+CONNECTIONS_MAX = 4096
+# Being answered at once, over all connections. Past it: 503, and the client tries again.
+REQUESTS_MAX = 256
 # Envoy closes an idle upstream connection after 1 h. Were we to close first, a request just being sent would be lost.
 KEEP_ALIVE_SECONDS = 2 * 3600
 # Answers take milliseconds; whoever is not done by then is hanging.
@@ -52,8 +58,8 @@ class UnixServer:
         self._peer_uid = os.getuid() if peer_uid is None else peer_uid
         self._server = uvicorn.Server(
             uvicorn.Config(
-                application,
-                http=_only_peers_of(self._peer_uid),
+                _bounded(application),
+                http=_only_peers_of(self._peer_uid, _connections_max()),
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -64,7 +70,8 @@ class UnixServer:
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                limit_concurrency=CONNECTIONS_MAX,
+                # uvicorn would count connections, idle ones too: a few gateways could not ask any more.
+                limit_concurrency=None,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
@@ -201,12 +208,35 @@ def _remove_stale(path: Path) -> None:
     raise TryAgain(f"another process listens at `{path}`", help="is `spangate up` running already?")
 
 
-def _only_peers_of(uid: int) -> type[H11Protocol]:
+def _connections_max() -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, descriptors // 2)
+
+
+def _bounded(application: ASGIApp) -> ASGIApp:
+    """`application` for REQUESTS_MAX at once. All on one event loop, so a number is enough."""
+    running = 0
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal running
+        if running >= REQUESTS_MAX:
+            await PlainTextResponse("too many requests at once", 503)(scope, receive, send)
+            return
+        running += 1
+        try:
+            await application(scope, receive, send)
+        finally:
+            running -= 1
+
+    return bounded
+
+
+def _only_peers_of(uid: int, connections_max: int) -> type[H11Protocol]:
     class PeerChecked(H11Protocol):
-        """Drops a connection of another user before anything is read from it."""
+        """Drops a connection of another user, or one too many, before anything is read from it."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            if peer_uid(transport.get_extra_info("socket")) != uid:
+            if peer_uid(transport.get_extra_info("socket")) != uid or len(self.connections) >= connections_max:
                 self._refused = True
                 transport.abort()
                 return

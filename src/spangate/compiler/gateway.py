@@ -43,7 +43,7 @@ _DOORKEEPER = "spangate.doorkeeper"
 # room; the filter draws the line exactly.
 _BODY_SLACK_BYTES = 64 * 1024
 # HTTP/1.1 carries one question a connection. After a pause all questions of a burst come at once: they wait here, since
-# the checkpoint's door turns away what is more than its own limit (unix_server.py, CONNECTIONS_MAX).
+# the checkpoint's door turns away what is more than its own limit (unix_server.py, REQUESTS_MAX).
 CHECKPOINT_CONNECTIONS_MAX = 64
 # A burst of known requests after a pause fits in; of a storm of new statements, of which some hundred are analysed in a
 # second, more would wait the filter's five seconds in vain. They are told at once to try again.

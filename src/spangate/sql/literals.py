@@ -3,7 +3,8 @@
 Rules: what a literal is says ZetaSQL's own parser, by its syntax tree; there is no lexer here. Numbers and strings of
 every kind are replaced, each kind by a placeholder of its own; TRUE, FALSE and NULL stay, and so does everything else,
 comments and spaces included. Statements with one normal form make the same accesses if they are valid at all
-(tests/properties/test_literals.py), because accesses are made of names only.
+(tests/properties/test_literals.py), because accesses are made of names only. `quick_form` guesses the normal form
+without the parser; a guess says nothing until the parser has given it for one statement.
 Not here: who remembers accesses by normal form (adapters/analysers.py).
 """
 
@@ -32,6 +33,28 @@ _CHARACTERS_MAX = 8 * 1024
 _TREE_BYTES_MAX = 32 * 1024
 # Without one of these there is no literal to replace.
 _MAY_HOLD_LITERALS = re.compile(r"[0-9'\"]")
+# The plainest literals: digits that are no part of a word, and a string in single quotes, without an escape, on one
+# line, with something in it (two quotes can begin a string of three), with nothing beside it that it could belong to.
+_PLAIN = re.compile(
+    r"(?<![\w.@'\"`])(?:(?P<f>[0-9]+\.[0-9]+)|(?P<i>[0-9]+)|'(?P<s>[^'\\\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]+)')"
+    r"(?![\w.'\"`])"
+)
+# What begins or ends anything that holds text other than words: a string, a quoted name, a comment.
+_HOLDS_TEXT = re.compile(r"['\"`\\#]|--|/\*|\*/")
+
+
+def quick_form(sql: str) -> str | None:
+    """What `normal_form` gives if the parser finds a literal exactly where one seems to be; None if that is uncertain.
+
+    It has to be confirmed: once `normal_form` has given F for one statement, every statement whose quick form is F has
+    that normal form too. For nothing is left in F that could hold a quote, so that in such a statement every quote
+    begins or ends one of its plain strings, and its tokens are of the same kinds as those that the parser has read, one
+    by one (but for strings in a row, which make one literal); and what a parser makes of tokens depends on their kinds.
+    """
+    if _MARK in sql or len(sql) > _CHARACTERS_MAX:
+        return None
+    form = _PLAIN.sub(lambda found: f"{_MARK}{found.lastgroup}{_MARK}", sql)
+    return None if _HOLDS_TEXT.search(form) else form
 
 
 def normal_form(engine: Engine, sql: str) -> str | None:
@@ -39,12 +62,14 @@ def normal_form(engine: Engine, sql: str) -> str | None:
 
     Raises EngineCrashed.
     """
+    if _MARK in sql:
+        return None
     if not _MAY_HOLD_LITERALS.search(sql):
         return sql
-    if _MARK in sql or len(sql) > _CHARACTERS_MAX:
+    if len(sql) > _CHARACTERS_MAX:
         return None
     try:
-        request = service.ParseRequest(sql_statement=sql, options=language_options())
+        request = service.ParseRequest(sql_statement=sql, options=_OPTIONS)
         answer = engine.call("ZetaSqlLocalService_Parse", request.SerializeToString())
         if len(answer) > _TREE_BYTES_MAX:
             return None
@@ -80,4 +105,5 @@ def _literals(tree: Node) -> Iterator[tuple[int, int, str]]:
         yield reach.number("start"), reach.number("end"), kind
 
 
+_OPTIONS = language_options()
 _POSITIONS = frozenset({"ParseLocationRangeProto"})
