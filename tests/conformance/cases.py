@@ -12,7 +12,6 @@ A case is written in corpus/*.yaml (world.yaml and statements.yaml say what they
     expect    the reason; `spanner-refuses` where Spanner cannot read it either, so that any answer is right
     accesses, missing   in the notation of the statements; needed where the reason is granted, denied, missing-grant
     shows     names of properties of spec/decision.md
-    needs     parts of Spangate that it waits for (NOT_YET)
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ from google.protobuf.json_format import ParseDict
 
 from conformance import wire, world
 from fakes.reference import reference
-
-# Parts that are not merged yet: their cases are judged by the reference only.
-NOT_YET: frozenset[str] = frozenset()
 
 SPANNER = "/google.spanner.v1.Spanner/"
 DATABASE_ADMIN = "/google.spanner.admin.database.v1.DatabaseAdmin/"
@@ -88,7 +84,6 @@ class Case:
     accesses: frozenset[Any] | None
     missing: frozenset[Any] | None
     shows: tuple[str, ...]
-    needs: frozenset[str]
 
     @property
     def identity(self) -> str | None:
@@ -174,7 +169,7 @@ def _fill(message: Any, fields: Mapping[str, Any], seal: Sealing) -> None:
 
 
 def _case(entry: Mapping[str, Any]) -> Case:
-    known = {"case", "who", "rpc", "in", "request", "edit", "expect", "accesses", "missing", "shows", "needs"}
+    known = {"case", "who", "rpc", "in", "request", "edit", "expect", "accesses", "missing", "shows"}
     assert set(entry) <= known, entry
     alias = entry.get("in", "shop")
     schema = world.POLICY["databases"].get(alias, {"schema": {"tables": {}}})["schema"]
@@ -195,7 +190,6 @@ def _case(entry: Mapping[str, Any]) -> Case:
         accesses=accesses("accesses"),
         missing=accesses("missing"),
         shows=tuple(entry.get("shows", ())),
-        needs=frozenset(entry.get("needs", ())),
     )
 
 
@@ -216,7 +210,6 @@ def _of_statements() -> Iterator[Case]:
                     "expect": expect,
                     **({"accesses": does} if judged and standing else {}),
                     "shows": entry["shows"],
-                    "needs": entry.get("needs", []),
                 }
             )
 
@@ -251,7 +244,6 @@ PLAIN_ACCESSES = {
     "PartitionRead": ["read Orders(OrderId, Status)"],
     "BatchWrite": ["delete Orders"],
 }
-PLAIN_NEEDS = {name: ["filter"] for name in ("ListSessions", "PartitionQuery", "PartitionRead", "BatchWrite")}
 # Edits that are no edits to a message whose last field may stand there often.
 _LAST_IS_A_LIST = {"ExecuteBatchDml", "Commit", "BatchWrite", "Read", "StreamingRead", "PartitionRead"}
 
@@ -259,7 +251,7 @@ _LAST_IS_A_LIST = {"ExecuteBatchDml", "Commit", "BatchWrite", "Read", "Streaming
 def _matrix() -> Iterator[Case]:
     """Every RPC by root, by people without standing, and with its bytes broken in every way."""
     for rpc, request in PLAIN.items():
-        common = {"rpc": rpc, "request": request, "needs": PLAIN_NEEDS.get(rpc, [])}
+        common = {"rpc": rpc, "request": request}
         answered = {"accesses": PLAIN_ACCESSES.get(rpc, [])}
         yield _case(
             {**common, **answered, "case": f"{rpc} | root", "who": "root", "expect": "granted", "shows": ["every-rpc"]}

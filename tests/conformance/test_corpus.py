@@ -20,9 +20,6 @@ from fakes.reference import reference
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.zetasql_engine import precompile
 
-# Cases that the parts on main can be held to.
-MERGED = [case for case in cases.CASES if not case.needs & cases.NOT_YET]
-
 
 def named(case: cases.Case) -> str:
     return case.name
@@ -59,7 +56,7 @@ def test_the_reference_answers_as_the_corpus_says(case: cases.Case) -> None:
         assert outcome.missing == case.missing
 
 
-@pytest.mark.parametrize("case", MERGED, ids=named)
+@pytest.mark.parametrize("case", cases.CASES, ids=named)
 def test_the_evaluator_answers_as_the_reference(case: cases.Case, evaluator: Evaluator) -> None:
     outcome = expectation(case)
     if outcome.reason in {*FILTERS, reference.SPANNER_REFUSES}:
@@ -73,7 +70,7 @@ def test_the_evaluator_answers_as_the_reference(case: cases.Case, evaluator: Eva
     assert_answer(WORLD["policy"], NOW, case.who, case.alias, result, outcome)
 
 
-@pytest.mark.parametrize("case", MERGED, ids=named)
+@pytest.mark.parametrize("case", cases.CASES, ids=named)
 def test_the_filter_answers_as_the_reference(case: cases.Case, lua: Lua) -> None:
     outcome = expectation(case)
     result = lua.judge(case.identity, case.path, case.body(sealing()))
@@ -83,6 +80,5 @@ def test_the_filter_answers_as_the_reference(case: cases.Case, lua: Lua) -> None
     judging.assert_sent(case.path, result, outcome)
 
 
-def test_the_corpus_is_large_enough_and_every_part_of_it_waits_for_nothing_that_is_merged() -> None:
+def test_the_corpus_is_large_enough() -> None:
     assert len(cases.CASES) >= 250
-    assert {need for case in cases.CASES for need in case.needs} >= cases.NOT_YET - {"intent"}

@@ -130,6 +130,32 @@ def test_a_session_under_a_key_that_is_gone_is_not_found_in_spanners_own_words(w
     assert unpacked == info
 
 
+@pytest.mark.parametrize("key_id", [KEY_ID, b"gone"])
+def test_a_name_longer_than_any_of_spanners_is_refused_and_not_echoed(worker, key_id):
+    """It would be hashed, and stand in the headers of the answer."""
+    for size, reason in ((1024, None), (1025, FOREIGN_SESSION)):
+        raw = DATABASE + "/sessions/" + "s" * (size - 42 - len(DATABASE) - 10)
+        stream = send(worker, "Rollback", session=seal_name(raw, IDENTITY, DATABASE, key_id=key_id))
+        if reason is None and key_id == b"gone":
+            reason = (NOT_FOUND, b"foreign-session")
+        assert stream.refusal == reason
+        assert sum(map(len, (stream.answered or {}).values())) < 8192
+
+
+@pytest.mark.parametrize(("size", "opens"), [(2**20, True), (2**20 + 1, False)])
+def test_a_token_may_be_large_but_not_so_large_that_it_holds_up_a_worker(worker, size, opens):
+    token = seal(bytes(size - 27), b"t", IDENTITY, D)
+    stream = send(worker, "Read", table="T", partition_token=token)
+    assert stream.refusal == (None if opens else FOREIGN_TRANSACTION)
+
+
+def test_a_transaction_that_nobody_asked_for_is_sealed_for_nobody(worker):
+    """Spanner begins none without options; an id must not leave raw, whatever it does."""
+    found = answer(send(worker, "BeginTransaction"), {"id": RAW}, types.Transaction)
+    assert found.id != RAW
+    assert send(worker, "Rollback", transaction_id=found.id).refusal == FOREIGN_TRANSACTION
+
+
 def test_a_created_session_leaves_sealed(worker):
     stream = send(worker, "CreateSession")
     session = answer(stream, {"name": RAW_SESSION, "multiplexed": True, "creator_role": "r"}, types.Session)

@@ -313,6 +313,10 @@ def test_what_a_client_wrote_is_cleaned_and_shortened_before_it_is_logged(worker
         {b"content-type": b"application/grpc-web-text"},
         {b"content-type": b"application/grpc,application/json"},
         {b"content-type": b""},
+        {b"content-encoding": b"gzip"},
+        {b"content-encoding": b"deflate"},
+        {b"content-encoding": b"identity,deflate"},
+        {b"content-encoding": b""},
     ],
 )
 def test_what_is_not_grpc_with_protobuf_is_refused(worker, headers):

@@ -37,13 +37,10 @@ ORACLES_WORLD = {**WORLD, "statements": meaning}
 
 
 class Table:
-    """A `checkpoint.asked.SharedStatements` that knows the corpus' statements."""
-
-    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
-        return True
+    """A `checkpoint.SharedStatements` that knows the corpus' statements."""
 
     def accesses(
-        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str = ""
+        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str
     ) -> tuple[Access, ...]:
         alias = "shop" if schema is schema_of("shop") else "logs"
         found = meaning(alias, sql)
@@ -52,6 +49,9 @@ class Table:
         return tuple(
             Access(Operation(one.operation), one.table, tuple(sorted(one.columns)), one.every) for one in found
         )
+
+    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
+        return True
 
 
 class Broken(AssertionError):

@@ -26,6 +26,10 @@ MANAGES = [
     "GRANT",
     "ROLE",
     # A text that cannot be read with certainty.
+    "@{a=1} GRANT SELECT ON TABLE T TO ROLE a",
+    "(GRANT SELECT ON TABLE T TO ROLE a)",
+    "EXPLAIN GRANT SELECT ON TABLE T TO ROLE a",
+    "\ufeffGRANT SELECT ON TABLE T TO ROLE a",
     "GRANT '",
     "CREATE TABLE T (Role STRING(MAX) DEFAULT ('a)",
 ]
@@ -56,5 +60,7 @@ def test_comments_and_strings_are_read_as_in_their_dialect():
     hidden = "/* /* */ CREATE TABLE */ GRANT a TO b"
     assert manages_roles(hidden, Dialect.POSTGRESQL)
     assert not manages_roles("CREATE TABLE T (A STRING(9) DEFAULT ('GRANT'))", Dialect.GOOGLESQL)
+    assert manages_roles("CREATE SCHEMA s GRANT SELECT ON t TO b", Dialect.POSTGRESQL)
+    assert not manages_roles("CREATE SCHEMA Role", Dialect.GOOGLESQL)
     for text in ("DROP TABLE T # ; GRANT a TO b", "DROP TABLE $$ ' $$ ; GRANT a TO b --'"):
         assert manages_roles(text, Dialect.POSTGRESQL)

@@ -57,6 +57,9 @@ CONNECTIONS_MAX = 10_000
 # a certificate of one hour is replaced after at most 36 minutes, so a connection begins with 24 minutes left or more.
 CONNECTION_SECONDS_MAX = 20 * 60
 STREAMS_PER_CONNECTION_MAX = 1024
+# A request is held until its last byte is there: who never sends it would keep the memory for ever, and some thirty
+# connections of such streams are all there is. 100 MiB in this time are 3 Mbit/s.
+REQUEST_SECONDS_MAX = 300
 # Credentials of the client never reach Spanner: the identity is the workload's, by certificate. Nor does its choice of
 # the project that pays.
 _HEADERS_REMOVED = [
@@ -73,6 +76,7 @@ TOO_LARGE = (
     f"spangate: the request is too large: Spanner takes at most {LIMITS.request_bytes_max // MIB} MiB, "
     f"a Commit {LIMITS.commit_bytes_max // MIB} MiB"
 )
+TOO_SLOW = f"spangate: the request did not arrive within {REQUEST_SECONDS_MAX} seconds; try again"
 UNTRUSTED = "spangate: there is no accepted client certificate: Spangate lets in only workloads with an X.509-SVID"
 NOT_VETTED = "spangate: the gateway could not vet this request and refuses it; its log says why"
 
@@ -170,10 +174,14 @@ def _connection_manager(plan: GatewayPlan) -> Json:
         common_http_protocol_options={"max_connection_duration": f"{CONNECTION_SECONDS_MAX}s"},
         stream_idle_timeout=NO_TIMEOUT,
         request_headers_timeout="10s",
+        # Of the request alone: answers stream for as long as they like.
+        request_timeout=f"{REQUEST_SECONDS_MAX}s",
         early_header_mutation_extensions=[_without_steering()],
         server_header_transformation="PASS_THROUGH",
         access_log=[_access_log(plan.access_log)],
-        local_reply_config={"mappers": [_reply(413, TOO_LARGE), _untrusted_reply(), _reply(403, NOT_VETTED)]},
+        local_reply_config={
+            "mappers": [_reply(413, TOO_LARGE), _reply(408, TOO_SLOW, 503), _untrusted_reply(), _reply(403, NOT_VETTED)]
+        },
         route_config={
             "name": "spanner",
             "request_headers_to_remove": _HEADERS_REMOVED,
@@ -295,15 +303,15 @@ def _verified(plan: GatewayPlan) -> Json:
     }
 
 
-def _reply(status: int, message: str) -> Json:
-    """A local reply's sentence; 403 becomes PERMISSION_DENIED for gRPC clients."""
+def _reply(status: int, message: str, becomes: int = 403) -> Json:
+    """A local reply's sentence; for gRPC clients 403 becomes PERMISSION_DENIED, and 503 UNAVAILABLE."""
     return {
         "filter": {
             "status_code_filter": {
                 "comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": "spangate.none"}}
             }
         },
-        "status_code": 403,
+        "status_code": becomes,
         "body_format_override": {"text_format_source": {"inline_string": message}},
     }
 

@@ -15,6 +15,8 @@ from spangate.sql.ddl_tokens import DdlError, Token, tokens_of
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TELLTALE = frozenset({"GRANT", "REVOKE", "ROLE"})
+# How all other statements begin.
+_FIRST = ("CREATE", "ALTER", "DROP", "RENAME", "ANALYZE", "COMMENT")
 # PostgreSQL reads these otherwise than `tokens_of`, which is of GoogleSQL: nested comments, `#` as an operator, strings
 # in dollars, backslashes that escape nothing.
 _READ_OTHERWISE = ("/*", "--", "#", "'", "$", "\\", "`")
@@ -32,14 +34,17 @@ def manages_roles(statement: str, dialect: Dialect) -> bool:
         return True
     while tokens and tokens[-1].is_symbol(";"):
         tokens.pop()
-    return any(token.is_symbol(";") for token in tokens) or _begins_so(tokens)
+    return any(token.is_symbol(";") for token in tokens) or _begins_so(tokens, dialect)
 
 
-def _begins_so(tokens: list[Token]) -> bool:
-    if len(tokens) < 2:
+def _begins_so(tokens: list[Token], dialect: Dialect) -> bool:
+    # What begins otherwise is GRANT, REVOKE, or nothing that is known here.
+    if len(tokens) < 2 or not tokens[0].is_word(*_FIRST):
         return True
     first, second = tokens[:2]
     if first.is_word("CREATE") and second.is_word("OR"):
         return not tokens[2:] or any(token.is_word("ROLE") for token in tokens[2:4])
-    # ALTER DEFAULT PRIVILEGES grants.
-    return first.is_word("GRANT", "REVOKE") or second.is_word("ROLE", "DEFAULT")
+    # PostgreSQL's grammar lets CREATE SCHEMA hold GRANTs; ALTER DEFAULT PRIVILEGES grants.
+    if dialect is Dialect.POSTGRESQL and second.is_word("SCHEMA"):
+        return True
+    return second.is_word("ROLE", "DEFAULT")

@@ -37,6 +37,9 @@ local function prepare(handle)
   if content_type ~= "application/grpc" and content_type ~= "application/grpc+proto" then
     malformed("the content type is not application/grpc")
   end
+  -- gRPC compresses messages, never bodies; whoever undid such an encoding would read another body than this program.
+  local encoding = headers:get("content-encoding")
+  if encoding and encoding ~= "identity" then malformed("the body has a content encoding") end
   return rpc
 end
 
@@ -122,6 +125,8 @@ return {
     message_bytes_max = refusal.MESSAGE_BYTES_MAX,
     cache_entries_max = decisions.CACHE_ENTRIES_MAX,
     cache_key_bytes_max = decisions.CACHE_KEY_BYTES_MAX,
+    name_bytes_max = seal.NAME_BYTES_MAX,
+    sealed_bytes_max = seal.SEALED_BYTES_MAX,
   },
   state = state,
 }

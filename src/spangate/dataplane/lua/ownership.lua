@@ -33,7 +33,10 @@ local OWNED = {
   StreamingRead = selects("stream", 10),
   PartitionQuery = selects("partitions", nil, "partitions"),
   PartitionRead = selects("partitions", nil, "partitions"),
-  BeginTransaction = { session = true, routes_by = "session", begun = "transaction", begins_within = { 2 } },
+  -- Without options Spanner begins nothing; should it ever, the id is sealed for nobody.
+  BeginTransaction = {
+    session = true, routes_by = "session", begun = "transaction", seals = "transaction", begins_within = { 2 },
+  },
   Commit = { session = true, routes_by = "session", id = true, single_within = { 3 } },
   Rollback = { session = true, routes_by = "session", id = true },
   BatchWrite = { session = true, routes_by = "session" },

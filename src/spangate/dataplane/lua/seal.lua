@@ -20,6 +20,11 @@ local NAME_TAIL_BYTES = 42
 local NO_POLICY = "\0\0\0\0\0\0"
 local UNKNOWN_KEY = "unknown key"
 
+-- Longer ones are nobody's: Spanner's names have some 200 bytes, its ids fewer, its partition tokens some thousands. A
+-- MAC takes 7 ms per MiB, and a name goes into the headers of the answer.
+local NAME_BYTES_MAX = 1024
+local SEALED_BYTES_MAX = 1048576
+
 -- What has been opened is remembered: two generations of at most this many, none of them long.
 local OPENED_MAX = 10000
 local REMEMBERED_BYTES_MAX = 1024
@@ -104,7 +109,7 @@ local function open(sealed, identity, database)
   if entry then return entry end
   local first = #sealed - TAIL_BYTES + 1
   -- A raw value of no bytes selects nothing.
-  if first < 2 then return nil end
+  if first < 2 or #sealed > SEALED_BYTES_MAX then return nil end
   local kind, id = sub(sealed, first, first), sub(sealed, first + 1, first + 4)
   if not KINDS[kind] then return nil end
   if not keys[id] then return UNKNOWN_KEY end
@@ -119,6 +124,7 @@ end
 local function open_name(sealed, identity, database)
   local entry = recall(sealed, identity, database, true)
   if entry then return entry end
+  if #sealed > NAME_BYTES_MAX then return nil end
   local raw, tail = sub(sealed, 1, -NAME_TAIL_BYTES - 1), sub(sealed, -NAME_TAIL_BYTES)
   if not find(tail, "^sg[0-9a-f]+$") or byte(raw, -1) == 47 then return nil end
   local id = from_hex(sub(tail, 3, 10))
@@ -150,6 +156,8 @@ return {
   PARTITION_TOKEN = PARTITION_TOKEN,
   UNKNOWN_KEY = UNKNOWN_KEY,
   OPENED_MAX = OPENED_MAX,
+  NAME_BYTES_MAX = NAME_BYTES_MAX,
+  SEALED_BYTES_MAX = SEALED_BYTES_MAX,
   learn = learn,
   known = known,
   seal = seal,
