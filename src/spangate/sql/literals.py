@@ -3,8 +3,8 @@
 Rules: what a literal is says ZetaSQL's own parser, by its syntax tree; there is no lexer here. Numbers and strings of
 every kind are replaced, each kind by a placeholder of its own; TRUE, FALSE and NULL stay, and so does everything else,
 comments and spaces included. A number that is all of an ORDER BY or GROUP BY item names a column and stays: after
-`FROM t |>` it can be any column of the table. Statements with one normal form make the same accesses if they are valid at all
-(tests/properties/test_literals.py), because accesses are made of names only.
+`FROM t |>` it can be any column of the table. Statements with one normal form make the same accesses if they are valid
+at all (tests/properties/test_literals.py), because accesses are made of names only.
 Not here: who remembers accesses by normal form (adapters/analysers.py).
 """
 
