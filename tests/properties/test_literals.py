@@ -44,6 +44,9 @@ TEMPLATES = [
     "SELECT ARRAY(SELECT AS STRUCT {i} AS a, Name FROM U LIMIT {i}) FROM T",
     "SELECT SECURE_CONTEXT({s}), GET_NEXT_SEQUENCE_VALUE(SEQUENCE N) + {i}",
     "SELECT 1 FROM READ_S({d}, NULL, {s}, {i})",
+    "FROM T |> ORDER BY {i} |> LIMIT {i} |> SELECT Name",
+    "FROM T |> ORDER BY Name, ({i}) DESC NULLS LAST, Id + {i} |> AGGREGATE COUNT(*) GROUP BY Name",
+    "SELECT 1 FROM T GROUP BY Id, {i} ORDER BY MAX(Price), {i}",
     "FROM T |> WHERE Id = {i} |> LIMIT {i} |> SELECT Name, {s} AS x |> WHERE x = {s}",
     "INSERT INTO U (Id, Name) VALUES ({i}, {s}), ({i}, DEFAULT)",
     "INSERT OR UPDATE INTO U (Id, Name) SELECT Id, {s} FROM T WHERE F < {f} THEN RETURN Name, {i}",
@@ -101,7 +104,7 @@ def test_statements_of_one_normal_form_make_the_same_accesses(analyzer: Analyzer
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data(), template=st.sampled_from(TEMPLATES[:-1]))
+@given(data=st.data(), template=st.sampled_from([one for one in TEMPLATES[:-1] if " BY " not in one]))
 def test_literals_of_one_kind_make_one_normal_form(analyzer: Analyzer, data: Any, template: str) -> None:
     assert analyzer.normal_form(filled(data.draw, template)) == analyzer.normal_form(filled(data.draw, template))
 
@@ -203,6 +206,8 @@ def test_other_statements_have_other_normal_forms(analyzer: Analyzer, data: Any)
         ("SELECT DATE '2026-01-01', 'a' 'b', r'\\d', TRUE, NULL", "SELECT DATE 0s0, 0s0, 0s0, TRUE, NULL"),
         ("SELECT `1`, t1, @p2 /* 3 */ -- 'x'", "SELECT `1`, t1, @p2 /* 3 */ -- 'x'"),
         ("SELECT a FROM b", "SELECT a FROM b"),
+        ("FROM T |> ORDER BY 3, (2) DESC, f('x', [4])", "FROM T |> ORDER BY 3, (2) DESC, f(0s0, [0i0])"),
+        ("SELECT a, 1 FROM T GROUP BY 1, a + 3", "SELECT a, 0i0 FROM T GROUP BY 1, a + 0i0"),
     ],
 )
 def test_only_literals_are_replaced(analyzer: Analyzer, sql: str, form: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -348,3 +349,37 @@ def test_the_pool_reads_each_statement_in_the_dialect_of_its_schema() -> None:
     assert [str(one) for one in pool.accesses(SCHEMA, "SELECT a FROM t LIMIT $1", {})] == ["read t(a)"]
     with pytest.raises(UnreadableStatement):
         pool.accesses(SCHEMA, "SELECT `a` FROM t", {})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "/*" * 500_000,
+        "/**/" * 250_000,
+        "+" * 1_000_000,
+        "-+" * 500_000,
+        "SELECT 1 " + "<" * 60 + "+" * 900_000,
+        "SELECT " + ", ".join(f'"é{number}"' for number in range(90_000)),
+        "SELECT " + ", ".join(["*"] * 100_000) + " FROM " + ", ".join(f"t x{number}" for number in range(90)),
+        "SELECT " + ", ".join(f"a AS z{number}" for number in range(20_000)) + " FROM t ORDER BY z1",
+        "WITH " + ", ".join(f"q{number} AS (SELECT 1)" for number in range(20_000)) + " SELECT 1",
+        "WITH q0 AS (SELECT 1 AS a), "
+        + ", ".join(f"q{number} AS (SELECT *, * FROM q{number - 1})" for number in range(1, 26))
+        + " SELECT * FROM q25",
+    ],
+    ids=lambda sql: sql[:20],
+)
+def test_what_would_take_minutes_is_refused_in_seconds(sql: str) -> None:
+    schema = parse_pg_ddl("CREATE TABLE t (a bigint PRIMARY KEY, b bigint)")
+    began = time.process_time()
+    with pytest.raises(UnreadableStatement):
+        pg_accesses(schema, sql)
+    # Most take a tenth of a second; the bound is for slow machines.
+    assert time.process_time() - began < 5
+
+
+def test_rows_of_signs_in_comments_and_texts_are_read() -> None:
+    schema = parse_pg_ddl("CREATE TABLE t (a bigint PRIMARY KEY, b bigint)")
+    line = "-" * 2_000
+    sql = f"/*{'*' * 2_000}*/ SELECT a, '{line}' FROM t {line}\n WHERE b = 'é'"
+    assert [str(access) for access in pg_accesses(schema, sql)] == ["read t(a, b)"]

@@ -2,9 +2,10 @@
 
 Rules: what a literal is says ZetaSQL's own parser, by its syntax tree; there is no lexer here. Numbers and strings of
 every kind are replaced, each kind by a placeholder of its own; TRUE, FALSE and NULL stay, and so does everything else,
-comments and spaces included. Statements with one normal form make the same accesses if they are valid at all
-(tests/properties/test_literals.py), because accesses are made of names only. `quick_form` guesses the normal form
-without the parser; a guess says nothing until the parser has given it for one statement.
+comments and spaces included. A number that is all of an ORDER BY or GROUP BY item names a column and stays: after
+`FROM t |>` it can be any column of the table. Statements with one normal form make the same accesses if they are valid
+at all (tests/properties/test_literals.py), because accesses are made of names only. `quick_form` guesses the normal
+form without the parser; a guess says nothing until the parser has given it for one statement.
 Not here: who remembers accesses by normal form (adapters/analysers.py).
 """
 
@@ -25,6 +26,10 @@ _KINDS = {
     "ASTStringLiteralProto": "s",
     "ASTBytesLiteralProto": "b",
 }
+# What an item of these says with a number alone is the place of a column.
+_BY_PLACE = frozenset({"ASTGroupingItemProto", "ASTOrderingExpressionProto"})
+# A node that only says of which kind the one inside is.
+_WRAPPER = "AnyAST"
 # Cannot stand in a statement outside of a literal or a comment.
 _MARK = "\x00"
 # A tree is read in some 3 ms for each KiB of its encoding; what is longer costs more to read than to analyse, and is
@@ -89,12 +94,15 @@ def normal_form(engine: Engine, sql: str) -> str | None:
 
 def _literals(tree: Node) -> Iterator[tuple[int, int, str]]:
     """Where literals begin and end, in bytes, and their kinds."""
-    todo = [tree]
+    todo = [(tree, False)]
     while todo:
-        node = todo.pop()
+        node, by_place = todo.pop()
         kind = _KINDS.get(node.name)
         if kind is None:
-            todo.extend(node.children(leaves=_POSITIONS))
+            by_place = node.name in _BY_PLACE or (by_place and node.name.startswith(_WRAPPER))
+            todo.extend((one, by_place) for one in node.children(leaves=_POSITIONS))
+            continue
+        if by_place:
             continue
         place = node
         while not place.has("parse_location_range"):

@@ -4,6 +4,7 @@ Rules: a tree is plain data, as libpg_query writes it in JSON: a node is a dict 
 empty, zero or false are left out; places are offsets in bytes. What the grammar might read otherwise than Spanner does
 is refused before it: names that PostgreSQL would cut at 63 bytes and Spanner would not, names with Unicode escapes,
 names outside ASCII without quotes, whose folding differs between builds, and NUL, at which the grammar's text ends.
+So are rows of operators on which its scanner takes time that grows with their square: minutes for a megabyte.
 Trees of any depth can be read: the grammar ends what is too deep for it with an error of its own, and nothing here
 recurses.
 Not here: what a tree means (pg_statement.py, pg_ddl.py).
@@ -22,6 +23,18 @@ from pglast import parser
 NAME_BYTES_MAX = 63
 # Longer than any place in a statement that a person would want quoted.
 _NAME_SHOWN_MAX = 100
+
+# The scanner looks at a whole row of operator characters (op_chars in PostgreSQL's scan.l), takes one comment's
+# beginning, or one sign, and looks at the rest again. In rows as short as this, or with as few, nobody notices.
+_ROW_MAX = 128
+_COMMENTS_IN_ROW_MAX = 16
+_ROW = re.compile(r"[~!@#^&|`?+\-*/%<>=]{" + str(_ROW_MAX + 1) + ",}")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_SIGNS = re.compile(r"[+\-]{" + str(_ROW_MAX + 1) + ",}")
+
+# pglast counts characters anew for each token of a text that is not ASCII: this many tokens times characters take half
+# a second. A statement of 10,000 characters may have as many tokens.
+_TOKENS_TIMES_CHARACTERS_MAX = 200_000_000
 
 # One JSON token: a bracket, a string, or a number or word; commas and colons carry nothing that order does not.
 _JSON_TOKEN = re.compile(r'[\s,:]*+(?:([\[{])|([\]}])|("(?:[^"\\]|\\.)*+")|([^\s,:\[\]{}"]++))')
@@ -42,7 +55,10 @@ def tokens_of(text: str) -> list[parser.Token]:
     """PostgreSQL's tokens, comments among them, with places in characters (`end` is the last). PgSyntaxError."""
     if "\0" in text:
         raise PgSyntaxError("the text holds the character NUL", text.index("\0"))
+    _check_rows(text)
     try:
+        if not text.isascii() and _tokens_in(text) * len(text) > _TOKENS_TIMES_CHARACTERS_MAX:
+            raise PgSyntaxError("the text has too many words for one that is not ASCII")
         tokens = parser.scan(text)
     except parser.ParseError as error:
         raise _syntax_error(error) from error
@@ -106,6 +122,19 @@ def only(node: Node) -> tuple[str, Node]:
 def strings(nodes: Iterable[Node]) -> Iterator[str]:
     """The texts of String nodes; a KeyError says that one is not."""
     return (node["String"].get("sval", "") for node in nodes)
+
+
+def _tokens_in(text: str) -> int:
+    """How many tokens there are: to the scanner, any character outside ASCII is a letter."""
+    return len(parser.scan(_NOT_ASCII.sub("q", text)))
+
+
+def _check_rows(text: str) -> None:
+    """Raise PgSyntaxError for a row of operators that takes the scanner long. `-----` is a comment, and quick."""
+    for row in _ROW.finditer(text):
+        many_comments = row.group().count("/*") > _COMMENTS_IN_ROW_MAX
+        if many_comments or any("+" in signs for signs in _SIGNS.findall(row.group())):
+            raise PgSyntaxError(f"more than {_ROW_MAX} operators in a row are not supported", row.start())
 
 
 def _syntax_error(error: parser.ParseError) -> PgSyntaxError:

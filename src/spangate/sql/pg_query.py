@@ -28,6 +28,9 @@ _SELECT = (
 )
 # A side of a set operation with one of these is a query of its own.
 _OF_ITS_OWN = frozenset({"limitCount", "limitOffset", "lockingClause", "sortClause", "withClause"})
+# Spanner's tables have 1,024 columns at most and its joins 20 tables. Names are looked for one by one.
+COLUMNS_MAX = 4_096
+CTES_MAX = 1_000
 _LOCK = ("lockedRels", "strength", "waitPolicy")
 
 
@@ -62,6 +65,8 @@ class Queries:
         plain_fields("WITH", clause, ("ctes", "recursive"))
         if clause.get("recursive"):
             raise NotReadable("WITH RECURSIVE is not supported", clause)
+        if len(clause["ctes"]) > CTES_MAX:
+            raise NotReadable(f"WITH has more than {CTES_MAX} queries", clause)
         for node in clause["ctes"]:
             cte = node["CommonTableExpr"]
             plain_fields("WITH", cte, ("ctename", "aliascolnames", "ctematerialized", "ctequery"))
@@ -80,6 +85,8 @@ class Queries:
         names: list[str] = []
         is_open = False
         for node in nodes:
+            if len(names) > COLUMNS_MAX:
+                raise NotReadable(f"a query has more than {COLUMNS_MAX} columns")
             target = node["ResTarget"]
             plain_fields("a result column", target, ("name", "val"))
             kind, value = only(target["val"])

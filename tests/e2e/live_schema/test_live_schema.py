@@ -101,12 +101,11 @@ def test_a_table_made_through_the_gateway_is_known_soon_and_its_new_columns_too(
 
 def test_reading_the_schema_and_changing_it_are_grants_of_their_own(up: Up) -> None:
     assert does(up, "migrator", "statements()") == "1"
-    refused = up.run("reader", sys.executable, "program.py", "ddl('DROP TABLE People')")
-    assert refused.returncode != 0
-    assert "reader` (" in refused.stderr
-    assert "may not ddl in shop" in refused.stderr
-    refused = up.run("reader", sys.executable, "program.py", "statements()")
-    assert "may not schema in shop" in refused.stderr
+    for what in ("ddl('DROP TABLE People')", "statements()"):
+        refused = up.run("reader", sys.executable, "program.py", what)
+        assert refused.returncode != 0
+        assert "in shop [missing-grant" in refused.stderr
+    assert does(up, "migrator", "statements()") == "1"
 
 
 def test_a_column_that_the_gate_does_not_know_yet_is_not_read_by_who_was_given_a_list(up: Up) -> None:
@@ -124,7 +123,7 @@ def test_a_column_that_the_gate_does_not_know_yet_is_not_read_by_who_was_given_a
 
 def test_commands_beside_it_know_the_live_schema(up: Up) -> None:
     assert spangate("check", cwd=up.folder).returncode == 0
-    explained = spangate("explain", "--as", "reader", "SELECT Name FROM People", cwd=up.folder)
+    explained = spangate("explain", "--as", "reader", "--sql", "SELECT Name FROM People", cwd=up.folder)
     assert "reader may read People(Name) in shop" in explained.stdout
 
 
