@@ -18,7 +18,6 @@ from spangate.adapters.zetasql_engine import precompile
 pytestmark = pytest.mark.e2e
 
 
-
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Result, Result]]]:
     """What Envoy and LuaJIT answer to each case."""

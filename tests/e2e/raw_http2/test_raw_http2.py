@@ -1,4 +1,4 @@
-"""Promise: whatever a client does with HTTP/2 itself, nothing reaches Spanner that was not vetted, and the gateway lives.
+"""Promise: HTTP/2 written by hand, against the rules or at their edge, reaches nobody and ends nothing.
 
 Frames are written by hand: no library would send them.
 """
