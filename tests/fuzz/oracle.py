@@ -37,9 +37,14 @@ ORACLES_WORLD = {**WORLD, "statements": meaning}
 
 
 class Table:
-    """A `checkpoint.Statements` that knows the corpus' statements."""
+    """A `checkpoint.asked.SharedStatements` that knows the corpus' statements."""
 
-    def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+    def keeps(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> bool:
+        return True
+
+    def accesses(
+        self, schema: Schema, sql: str, param_types: Mapping[str, SqlType], *, identity: str = ""
+    ) -> tuple[Access, ...]:
         alias = "shop" if schema is schema_of("shop") else "logs"
         found = meaning(alias, sql)
         if found is None:

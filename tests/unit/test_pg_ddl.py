@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spangate.model.schema import Column, Dialect, Index, ObjectKind, Schema
+from spangate.model.schema import Column, Dialect, Index, ObjectKind
 from spangate.sql.ddl_tokens import DdlError
 from spangate.sql.dialects import parse_schema
 from spangate.sql.pg_ddl import parse_pg_ddl
@@ -117,7 +117,8 @@ def test_the_dialect_chooses_the_grammar() -> None:
     assert parse_schema(TABLE, Dialect.POSTGRESQL).tables[0].columns[0].type == "BIGINT"
     with pytest.raises(DdlError):
         parse_schema(TABLE, Dialect.GOOGLESQL)
-    assert parse_schema(" \n", Dialect.POSTGRESQL) == Schema((), dialect=Dialect.POSTGRESQL)
+    with pytest.raises(DdlError, match="empty"):
+        parse_schema(" \n", Dialect.POSTGRESQL)
 
 
 WRONG = {

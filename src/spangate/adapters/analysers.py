@@ -21,7 +21,6 @@ from spangate.model.schema import Dialect, Schema
 from spangate.model.sqltype import SqlType
 from spangate.sql.engine import Engine, EngineCrashed
 from spangate.sql.googlesql import Analyzer, UnreadableStatement
-from spangate.sql.pg_statement import pg_accesses
 
 # The analyser releases the interpreter's lock, so two use two cores; each takes some 60 MiB.
 WORKERS = 2
@@ -61,6 +60,9 @@ class _Worker:
 
     def accesses(self, schema: Schema, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
         if schema.dialect is Dialect.POSTGRESQL:
+            # Loaded where it is needed: the grammar is an extra, and whoever has such a schema has it.
+            from spangate.sql.pg_statement import pg_accesses
+
             return pg_accesses(schema, sql)
         try:
             return self._analyzer(schema).accesses(sql, param_types)

@@ -73,6 +73,9 @@ class LiveSchemas:
 
     @staticmethod
     def _parsed(path: DatabasePath, ddl: DatabaseDdl) -> Schema:
+        if not ddl.statements:
+            # A database may have no table yet, which in a file would be a mistake.
+            return Schema(tables=(), dialect=ddl.dialect)
         try:
             return parse_schema("".join(f"{statement};\n" for statement in ddl.statements), ddl.dialect)
         except DdlError as error:

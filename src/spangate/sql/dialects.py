@@ -1,20 +1,34 @@
 """A schema's text -> Schema, by the database's dialect.
 
+Rules: PostgreSQL's grammar comes with the extra `postgresql`, and is loaded when a database of that dialect is met.
 Not here: the grammars (ddl.py, pg_ddl.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from spangate.errors import YourFault
 from spangate.model.schema import Dialect, Schema
 from spangate.sql.ddl import parse_ddl
-from spangate.sql.pg_ddl import parse_pg_ddl
 
 
 def parse_schema(text: str, dialect: Dialect) -> Schema:
     """The schema that `text` creates in an empty database of `dialect`; raises DdlError at the first mistake.
 
-    A live database may have no table yet: its text may be empty, and so is then its schema.
+    YourFault if the grammar is not installed.
     """
-    if not text.strip():
-        return Schema(tables=(), dialect=dialect)
-    return parse_pg_ddl(text) if dialect is Dialect.POSTGRESQL else parse_ddl(text)
+    return _postgresql()(text) if dialect is Dialect.POSTGRESQL else parse_ddl(text)
+
+
+def _postgresql() -> Callable[[str], Schema]:
+    try:
+        from spangate.sql.pg_ddl import parse_pg_ddl
+    except ModuleNotFoundError as error:
+        if error.name != "pglast":
+            raise
+        raise YourFault(
+            "PostgreSQL's grammar is not installed, and a database is of that dialect",
+            help="pip install 'spangate[postgresql]'",
+        ) from error
+    return parse_pg_ddl
