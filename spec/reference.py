@@ -54,6 +54,11 @@ class Access(NamedTuple):
     every: bool = False
 
 
+# `status-of-slips`: google.rpc.Code of the refusals that are the program's own slip; all others but those of
+# `sessions-apart` and `transactions-apart`, whose keys may be gone, are PERMISSION_DENIED.
+STATUS_OF: Mapping[str, int] = {"unreadable-statement": 3, "unknown-table": 5}
+
+
 class Refusal(Exception):
     """The request is refused for this reason."""
 
@@ -361,8 +366,6 @@ def statement(request: Any, _schema: Any, accesses: Callable[[str], list[Access]
 
 def batch(request: Any, _schema: Any, accesses: Callable[[str], list[Access]]) -> list[Access]:
     """`batch-is-all`: the accesses of all its statements."""
-    if not request.statements:
-        raise malformed("a batch of no statements")
     for one in request.statements:
         check_types(one)
     return [access for one in request.statements for access in accesses(one.sql)]
@@ -654,7 +657,7 @@ def accesses_of(world: Mapping[str, Any], alias: str, rpc: Rpc, request: Any, wi
     found = rpc.does(request, world["policy"]["databases"][alias]["schema"], of_statement)
     options = transaction_options(request)
     partitioned = "p" in within or any(one.HasField("partitioned_dml") for one in options)
-    if partitioned and rpc.does in (statement, batch):
+    if partitioned and (rpc.does is statement or (rpc.does is batch and request.statements)):
         found += [
             Access("partitioned_dml", access.table)
             for access in found

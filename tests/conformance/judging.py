@@ -24,6 +24,8 @@ def assert_answer(policy: Mapping[str, Any], now: datetime, who: str, alias: str
     """The same reason and accesses; and the grants that it names are those it rests on, no more and no less."""
     assert result.reason == outcome.reason
     assert result.accesses == outcome.accesses
+    if result.status is not None:
+        assert result.status == reference.STATUS_OF.get(outcome.reason, 7)
     held = reference.standing_grants(policy, who, alias, now)
     if outcome.reason == "missing-grant":
         assert result.missing == outcome.missing

@@ -79,6 +79,19 @@ def test_a_denial_is_not_asked_for_twice_and_says_the_same(worker, checkpoint):
     assert len(checkpoint.asked) == 1
 
 
+@pytest.mark.parametrize("status", [b"3", b"5", b"7"])
+def test_a_denial_has_the_status_that_the_checkpoint_says_also_from_memory(worker, checkpoint, status):
+    checkpoint.allows, checkpoint.status, checkpoint.reason = False, status, b"unreadable-statement"
+    refusals = [query(worker, checkpoint).refusal for _ in range(2)]
+    assert refusals == [(status, b"unreadable-statement d1")] * 2
+
+
+@pytest.mark.parametrize("status", [b"", b"0", b"1", b"4", b"8", b"10", b"13", b"14", b"16", b"03", b"3 ", b"x", b"-3"])
+def test_a_denial_with_any_other_status_is_permission_denied(worker, checkpoint, status):
+    checkpoint.allows, checkpoint.status = False, status
+    assert query(worker, checkpoint).refusal == (PERMISSION_DENIED, b"missing-grant d1")
+
+
 def test_a_long_sentence_is_cut_between_characters(worker, checkpoint):
     checkpoint.allows = False
     checkpoint.message = b"x" + "ä".encode() * 5000

@@ -25,6 +25,9 @@ class FakeCheckpoint:
     # Further headers of an allow.
     more: dict[bytes, bytes] = field(default_factory=dict)
     message: bytes = b"spangate: denied"
+    # The status and reason of a denial.
+    status: bytes = b"7"
+    reason: bytes = b"missing-grant"
     keys: bytes = KEYS
     replies: dict[bytes, Reply] = field(default_factory=dict)
     asked: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -51,7 +54,12 @@ class FakeCheckpoint:
                 b"x-spangate-owner": self.owner,
             }
             return Reply({**common, **allow, **self.more})
-        return Reply({**common, b"x-spangate-decision": b"deny", b"x-spangate-reason": b"missing-grant"}, self.message)
+        deny = {
+            b"x-spangate-decision": b"deny",
+            b"x-spangate-reason": self.reason,
+            b"x-spangate-status": self.status,
+        }
+        return Reply({**common, **deny}, self.message)
 
     def goes_away(self) -> None:
         self.replies = {b"/epoch": AWAY, b"/decide": AWAY}

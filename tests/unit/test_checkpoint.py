@@ -21,7 +21,7 @@ from spangate.adapters.unix_server import UnixServer
 from spangate.checkpoint.service import Answer, Checkpoint, judge, transaction_tag
 from spangate.errors import TryAgain
 from spangate.model.access import Access, Operation
-from spangate.model.decision import Decision, Reason
+from spangate.model.decision import Decision, Reason, denial_status
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy
 from spangate.model.schema import Schema
@@ -251,12 +251,35 @@ def test_the_door_answers_in_headers() -> None:
     assert not {"x-spangate-keep-tags", "x-spangate-context", "x-spangate-remember"} & {*allowed, *denied}
     assert denied["x-spangate-decision"] == "deny"
     assert "x-spangate-owner" not in denied
-    assert denied["x-spangate-reason"] == "unknown-identity"
+    assert (denied["x-spangate-reason"], denied["x-spangate-status"]) == ("unknown-identity", "7")
     assert epoch["x-spangate-seal"] == KEYS
     assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
     assert not {"x-spangate-role", "x-spangate-owner", "x-spangate-tag"} & set(denied)
     assert not {"x-spangate-keep-tags", "x-spangate-context"} & set(allowed)
     assert denied["x-spangate-id"] in message
+
+
+def test_the_door_gives_a_slip_the_status_that_spanner_gives_it() -> None:
+    with door(lambda _: None) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+        _, unreadable, _ = ask("/decide", sql("nonsense"), CHECKOUT)
+        _, unknown, _ = ask("/decide", shape("Read", "Nothing", "", "Id"), CHECKOUT)
+    assert "x-spangate-status" not in allowed
+    assert (unreadable["x-spangate-reason"], unreadable["x-spangate-status"]) == ("unreadable-statement", "3")
+    assert (unknown["x-spangate-reason"], unknown["x-spangate-status"]) == ("unknown-table", "5")
+
+
+def test_no_denial_has_a_status_that_clients_try_again() -> None:
+    assert {denial_status(reason) for reason in Reason} == {3, 5, 7}
+    assert {reason for reason in Reason if denial_status(reason) != 7} == {
+        Reason.UNREADABLE_STATEMENT,
+        Reason.UNKNOWN_TABLE,
+    }
+
+
+def test_an_empty_batch_is_spanners_to_answer_but_only_to_who_has_standing() -> None:
+    assert reason_of(CHECKOUT, shape("ExecuteBatchDml")) is Reason.GRANTED
+    assert reason_of(STRANGER, shape("ExecuteBatchDml")) is Reason.UNKNOWN_IDENTITY
 
 
 def test_the_door_says_what_a_database_wants_and_counts_ends_in_both_epochs() -> None:

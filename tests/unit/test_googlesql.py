@@ -285,7 +285,7 @@ def test_a_statement_is_unreadable(analyzer: Analyzer, sql: str, reason: str) ->
     assert reason in caught.value.message
 
 
-SCALARS = ("BOOL", "BYTES", "DATE", "FLOAT32", "FLOAT64", "INT64", "INTERVAL", "JSON", "NUMERIC", "STRING", "TIMESTAMP", "UUID")  # fmt: skip
+SCALARS = ("BOOL", "BYTES", "DATE", "ENUM", "FLOAT32", "FLOAT64", "INT64", "INTERVAL", "JSON", "NUMERIC", "PROTO", "STRING", "TIMESTAMP", "UUID")  # fmt: skip
 
 
 @pytest.mark.parametrize("code", SCALARS)
@@ -301,19 +301,35 @@ def test_parameters_of_every_type_are_known(analyzer: Analyzer, code: str) -> No
 @pytest.mark.parametrize(
     "type_",
     [
-        SqlType("PROTO"),
-        SqlType("ENUM"),
         SqlType("TYPE_CODE_UNSPECIFIED"),
         SqlType(""),
         SqlType("ARRAY"),
         SqlType("ARRAY", element=SqlType("ARRAY", element=SqlType("INT64"))),
-        SqlType("ARRAY", element=SqlType("PROTO")),
-        SqlType("STRUCT", fields=(("a", SqlType("ENUM")),)),
+        SqlType("ARRAY", element=SqlType("TOKENS")),
+        SqlType("STRUCT", fields=(("a", SqlType("MESSAGE")),)),
     ],
 )
 def test_parameters_of_types_that_cannot_be_carried_over_are_refused(analyzer: Analyzer, type_: SqlType) -> None:
     with pytest.raises(UnreadableStatement, match="is not supported for parameters"):
         analyzer.accesses("SELECT 1", {"p": type_})
+
+
+@pytest.mark.parametrize("code", ["PROTO", "ENUM"])
+def test_messages_and_enumerations_are_taken_as_a_whole_and_nobody_looks_inside(
+    zetasql_engine: WasmEngine, code: str
+) -> None:
+    analyzer = Analyzer(zetasql_engine, parse_ddl("CREATE TABLE T (Id INT64, M `shop.M`, X INT64) PRIMARY KEY (Id)"))
+    types = {"p": SqlType(code), "list": SqlType("ARRAY", element=SqlType(code))}
+    assert told(analyzer, "SELECT @p, Id FROM T WHERE M = @p OR M IN UNNEST(@list)", types) == "read T(Id, M)"
+    assert told(analyzer, "INSERT INTO T (Id, M) VALUES (1, @p)", types) == "insert T(Id, M)"
+    assert told(analyzer, "UPDATE T SET M = @p WHERE true", types) == "update T(M)"
+    # If the message had a field X, it would hide the column: that counts as read.
+    assert told(analyzer, "SELECT (SELECT X FROM UNNEST([@p])) FROM T", types) == "read T(X)"
+    for inside in ("@p.x", "@p.(shop.extension)", "CAST(@p AS INT64)", "(SELECT AS STRUCT m.* FROM UNNEST([@p]) AS m)"):
+        with pytest.raises(UnreadableStatement):
+            analyzer.accesses(f"SELECT {inside} FROM T", types)
+    with pytest.raises(UnreadableStatement):
+        analyzer.accesses("UPDATE T SET M.x = @p WHERE true", types)
 
 
 def test_a_type_without_end_is_refused(analyzer: Analyzer) -> None:

@@ -138,7 +138,7 @@ def test_every_method_is_of_one_sort():
         (shape(b"ExecuteSql", b"S"), "ExecuteSql with 1 fields"),
         (shape(b"ExecuteSql", b"S", b"", b"S"), "ExecuteSql with 3 fields"),
         (shape(b"ExecuteSql", b"S", b"", b"S", b""), "ExecuteSql with 4 fields"),
-        (shape(b"ExecuteBatchDml"), "ExecuteBatchDml with 0 fields"),
+        (shape(b"ExecuteBatchDml", b"S"), "ExecuteBatchDml with 1 fields"),
         (shape(b"ExecuteBatchDml", b"S", b"", b"S"), "ExecuteBatchDml with 3 fields"),
         (shape(b"ExecuteSql", b"\xff", b""), "not UTF-8"),
         (shape(b"ExecuteSql", b"S", b"x"), "no length at byte 0"),

@@ -2,8 +2,8 @@
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
          -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
-            allow: -role, -tag, -owner, and where the database says so -keep-tags: 1 and -context; a denial: -reason and
-            the client's message as the body
+            allow: -role, -tag, -owner, and where the database says so -keep-tags: 1 and -context; a denial: -reason,
+            -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
             filter seals with (SealKeys.header)
     everything else, and 503 when it cannot decide now; with x-spangate-busy: 1 when it has too much to do
@@ -26,6 +26,7 @@ from starlette.routing import Route
 from spangate.adapters.unix_server import REQUESTS_MAX, read_body
 from spangate.checkpoint.service import Checkpoint
 from spangate.errors import SpangateError, TryAgain
+from spangate.model.decision import denial_status
 from spangate.settings import LIMITS
 
 # A shape is never larger than its request but for the lengths before each name.
@@ -67,6 +68,7 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Star
                 headers["x-spangate-context"] = answer.context
         else:
             headers["x-spangate-reason"] = answer.decision.reason.value
+            headers["x-spangate-status"] = str(denial_status(answer.decision.reason).value)
         if not answer.remember:
             headers["x-spangate-remember"] = "0"
         return PlainTextResponse(answer.message, headers=headers)

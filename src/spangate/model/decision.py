@@ -5,8 +5,9 @@ Reasons are one closed enumeration: the same words in answers, command line, aud
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from spangate.model.access import Access
 from spangate.model.policy import Grant
@@ -36,6 +37,26 @@ class Reason(StrEnum):
     # Neither allowed nor denied: Spangate itself cannot decide.
     CHECKPOINT_UNAVAILABLE = "checkpoint-unavailable"
     FILTER_FAILED = "filter-failed"
+
+
+class DenialStatus(IntEnum):
+    """google.rpc.Code of the checkpoint's denials: none is one that a client tries again."""
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+
+
+# A slip of the program's own gets the status that Spanner would give it, since programs and libraries act on that.
+_STATUS_OF: Mapping[Reason, DenialStatus] = {
+    Reason.UNKNOWN_TABLE: DenialStatus.NOT_FOUND,
+    Reason.UNREADABLE_STATEMENT: DenialStatus.INVALID_ARGUMENT,
+}
+
+
+def denial_status(reason: Reason) -> DenialStatus:
+    """The gRPC status of a denial for `reason`."""
+    return _STATUS_OF.get(reason, DenialStatus.PERMISSION_DENIED)
 
 
 @dataclass(frozen=True, slots=True)

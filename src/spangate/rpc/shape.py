@@ -147,7 +147,8 @@ def netstring(data: bytes) -> bytes:
 def _with_rest(shape: Shape, rest: list[bytes]) -> Shape:
     method = shape.method
     if method in SQL_METHODS:
-        if len(rest) % 2 or not rest or (method != "ExecuteBatchDml" and len(rest) != 2):
+        # A batch of no statements does nothing; Spanner says so.
+        if len(rest) % 2 or (method != "ExecuteBatchDml" and len(rest) != 2):
             raise BadShape(f"{method} with {len(rest)} fields")
         statements = tuple(
             Statement(_text(sql), _param_types(types)) for sql, types in zip(rest[::2], rest[1::2], strict=True)

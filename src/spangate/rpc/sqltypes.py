@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from spangate.model.sqltype import SqlType
 
-# google.spanner.v1.TypeCode. PROTO and ENUM need a proto bundle, which the analyser does not have.
+# google.spanner.v1.TypeCode.
 TYPE_CODES = {
     1: "BOOL",
     2: "INT64",

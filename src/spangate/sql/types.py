@@ -1,7 +1,9 @@
 """Spanner's types as ZetaSQL takes them.
 
-Rules: a parameter's type is carried over exactly or refused; a column's type that ZetaSQL cannot have here (protocol
-buffers, enumerations) becomes BYTES, so that the column can be read and written as a whole and nobody can look inside.
+Rules: a parameter's type is carried over exactly or refused. Protocol buffers and enumerations, whose descriptors are
+not known here, become BYTES in columns and parameters alike: they can be read, written and compared as a whole, and
+nobody can look inside. A statement that is read both ways makes no more accesses in Spanner than here: a message's
+fields are names that only add to a scope, and so can only take the place of a column that counts as read here.
 Not here: who has these types (catalog.py, functions.py).
 """
 
@@ -16,6 +18,8 @@ from spangate.model.sqltype import SqlType
 # Nobody nests types this deep, and recursion has to end somewhere.
 _TYPE_DEPTH_MAX = 32
 
+# google.spanner.v1.TypeCode's words, of which no column's type is spelled.
+_OPAQUE = frozenset({"PROTO", "ENUM"})
 _SCALARS: Mapping[str, int] = {
     "BOOL": type_pb2.TYPE_BOOL,
     "BYTES": type_pb2.TYPE_BYTES,
@@ -45,7 +49,7 @@ def type_of_parameter(type_: SqlType, depth: int = 0) -> type_pb2.TypeProto:
         return _array(type_of_parameter(type_.element, depth + 1))
     if type_.code == "STRUCT":
         return _struct((name, type_of_parameter(field, depth + 1)) for name, field in type_.fields)
-    kind = _SCALARS.get(type_.code)
+    kind = type_pb2.TYPE_BYTES if type_.code in _OPAQUE else _SCALARS.get(type_.code)
     if kind is None:
         raise UnknownType(f"the type `{type_.code}` is not supported for parameters")
     return type_pb2.TypeProto(type_kind=kind)

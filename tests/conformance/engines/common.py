@@ -34,6 +34,8 @@ class Result:
     grants: tuple[Plain, ...] = ()
     # The gRPC body that goes to Spanner, if one does.
     sent: bytes | None = None
+    # google.rpc.Code of the filter's own answer, if it is what answers.
+    status: int | None = None
 
     @property
     def allowed(self) -> bool:
@@ -100,13 +102,14 @@ def grants_of(grants: Iterable[Grant]) -> tuple[Plain, ...]:
     )
 
 
-def result_of(decision: Decision, sent: bytes | None = None) -> Result:
+def result_of(decision: Decision, sent: bytes | None = None, status: int | None = None) -> Result:
     return Result(
         decision.reason.value,
         accesses_of(decision.accesses),
         accesses_of(decision.missing),
         grants_of(decision.grants),
         sent,
+        status,
     )
 
 

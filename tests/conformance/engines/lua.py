@@ -55,7 +55,7 @@ class Lua:
         if reason == "filter-failed":
             raise Failed(stream.log)
         if number:
-            found = result_of(self.records.by_id[number])
+            found = result_of(self.records.by_id[number], status=int(stream.refusal[0]))
             assert found.reason == reason
             return found
         return Result(reason)

@@ -328,18 +328,19 @@ def test_a_policy_denial_names_identity_access_version_id_and_command(own_site: 
     who = identity("nobody")
     audit = own_site.audit()
     cases = [
-        (CHECKOUT, "SELECT Email FROM Customers", DATABASE, "missing-grant", "Customers(Email)"),
-        (who, "SELECT OrderId FROM Orders", DATABASE, "unknown-identity", str(who)),
-        (CHECKOUT, "SELECT 1", LAB, "unknown-database", "lab"),
-        (CHECKOUT, "SELECT FROM WHERE", DATABASE, "unreadable-statement", ""),
+        (CHECKOUT, "SELECT Email FROM Customers", DATABASE, DENIED, "missing-grant", "Customers(Email)"),
+        (who, "SELECT OrderId FROM Orders", DATABASE, DENIED, "unknown-identity", str(who)),
+        (CHECKOUT, "SELECT 1", LAB, DENIED, "unknown-database", "lab"),
+        (CHECKOUT, "SELECT FROM WHERE", DATABASE, grpc.StatusCode.INVALID_ARGUMENT, "unreadable-statement", ""),
     ]
-    for count, (shows, sql, database, reason, word) in enumerate(cases, start=1):
+    for count, (shows, sql, database, status, reason, word) in enumerate(cases, start=1):
         with gateway.client(shows) as client:
             request = types.ExecuteSqlRequest(session=session_of(shows, database), sql=sql)
             answer = client.refusal("ExecuteSql", request)
         line = audit.wait(count)[-1]
-        assert answer.code is DENIED
+        assert answer.code is status
         assert (line["reason"], line["decision"], line["identity"]) == (reason, "deny", str(shows))
+        assert line["grpc_status"] == status.name
         assert word in answer.details
         assert line["policy"] in answer.details
         assert f"spangate explain {line['decision_id']}" in answer.details

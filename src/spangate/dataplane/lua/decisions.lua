@@ -3,6 +3,7 @@
 -- Rules: this never decides. Without a whole answer there is no decision; a clock that was set back prolongs nothing.
 
 local sub = string.sub
+local PERMISSION_DENIED = answers.PERMISSION_DENIED
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
 local learn, known = seal.learn, seal.known
 
@@ -19,6 +20,9 @@ local EPOCH_TIMEOUT_MS = 1000
 -- Two generations of at most this many decisions and key bytes each: memory is bounded without counting uses.
 local CACHE_ENTRIES_MAX = 10000
 local CACHE_KEY_BYTES_MAX = 16777216
+
+-- INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED: the only statuses of a denial. Clients would try others again.
+local DENIAL_STATUSES = { ["3"] = "3", ["5"] = "5", [PERMISSION_DENIED] = PERMISSION_DENIED }
 
 local state = {
   epoch = nil, -- the policy version that the cached decisions were made under
@@ -130,7 +134,13 @@ local function ask(handle, identity, key, from, now)
   elseif verdict == "deny" then
     local reason = said(headers, "x-spangate-reason")
     if not reason then return nil end
-    decision = { allowed = false, id = id, reason = reason, message = shortened(message or "", MESSAGE_BYTES_MAX) }
+    decision = {
+      allowed = false,
+      id = id,
+      reason = reason,
+      status = DENIAL_STATUSES[headers["x-spangate-status"]] or PERMISSION_DENIED,
+      message = shortened(message or "", MESSAGE_BYTES_MAX),
+    }
   else
     return nil
   end

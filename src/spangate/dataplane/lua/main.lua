@@ -16,7 +16,7 @@ local rewrite = rewrite.rewrite
 local state, recall, refresh, ask = decisions.state, decisions.recall, decisions.refresh, decisions.ask
 local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
-local METADATA, PERMISSION_DENIED, UNAVAILABLE = answers.METADATA, answers.PERMISSION_DENIED, answers.UNAVAILABLE
+local METADATA, UNAVAILABLE = answers.METADATA, answers.UNAVAILABLE
 local identify, check = peer.identify, ownership.check
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
@@ -70,7 +70,7 @@ function envoy_on_request(handle)
     return answer(handle, UNAVAILABLE, "checkpoint-unavailable", nil, busy and BUSY or AWAY)
   end
   if not decision.allowed then
-    return answer(handle, PERMISSION_DENIED, decision.reason, decision.id, decision.message or "")
+    return answer(handle, decision.status, decision.reason, decision.id, decision.message)
   end
 
   local rewritable, rewritten = pcall(rewrite, body, out, rpc, decision, found)
