@@ -31,6 +31,9 @@ MANAGES = [
     "EXPLAIN GRANT SELECT ON TABLE T TO ROLE a",
     "\ufeffGRANT SELECT ON TABLE T TO ROLE a",
     "GRANT '",
+    "CREATE!TABLE Role (a INT64) PRIMARY KEY (a)",
+    "CREATE 'a' ROLE b",
+    "CREATE OR (ROLE) a",
     "CREATE TABLE T (Role STRING(MAX) DEFAULT ('a)",
 ]
 OTHERS = [
@@ -62,5 +65,12 @@ def test_comments_and_strings_are_read_as_in_their_dialect():
     assert not manages_roles("CREATE TABLE T (A STRING(9) DEFAULT ('GRANT'))", Dialect.GOOGLESQL)
     assert manages_roles("CREATE SCHEMA s GRANT SELECT ON t TO b", Dialect.POSTGRESQL)
     assert not manages_roles("CREATE SCHEMA Role", Dialect.GOOGLESQL)
-    for text in ("DROP TABLE T # ; GRANT a TO b", "DROP TABLE $$ ' $$ ; GRANT a TO b --'"):
-        assert manages_roles(text, Dialect.POSTGRESQL)
+    assert manages_roles("DROP TABLE T # ; GRANT a TO b", Dialect.POSTGRESQL)
+    assert manages_roles("DROP TABLE $$ ' $$ ; GRANT a TO b --'", Dialect.POSTGRESQL)
+    for text in (
+        "CREATE TABLE t (role text DEFAULT 'grant', id bigint PRIMARY KEY) -- the role",
+        "/* GRANT /* nested */ */ DROP TABLE t",
+        """ALTER TABLE t ALTER COLUMN "role" SET DEFAULT E'\\'; GRANT a TO b'""",
+        "CREATE TABLE t (a text DEFAULT $$; GRANT a TO b$$)",
+    ):
+        assert not manages_roles(text, Dialect.POSTGRESQL)

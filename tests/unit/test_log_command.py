@@ -156,7 +156,14 @@ def test_without_an_audit_the_user_is_told(tmp_path: Path) -> None:
         log_command(tmp_path / "typo", True, 10, False, None, False)
 
 
-CALL = "from pathlib import Path; from spangate.cli.log import log_command; import sys; sys.exit(log_command({}))"
+# Tests that run in a shell's background inherit that SIGINT is ignored.
+CALL = """
+import signal, sys
+from pathlib import Path
+from spangate.cli.log import log_command
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(log_command({}))
+"""
 
 
 def started(state: Path, follow: bool) -> subprocess.Popen[str]:
@@ -176,7 +183,10 @@ def test_following_shows_what_comes_and_ends_calmly_on_ctrl_c(state: Path) -> No
             audit.write('{"request_id":"new"}\n')
         assert process.stdout.readline() == '{"request_id":"new"}\n'
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 0
+        try:
+            assert process.wait(timeout=10) == 0
+        finally:
+            process.kill()
         assert process.stderr.read() == ""
 
 

@@ -56,6 +56,32 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
         Child("helper", ["/nowhere/at-all"], tmp_path / "log")
 
 
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from spangate.adapters.process import Child
+
+class Stopped(BaseException): pass
+def stop(number, frame): raise Stopped
+
+signal.signal(signal.SIGTERM, stop)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    Child("helper", ["sh", "-c", "echo $$; exec sleep 60"], Path(sys.argv[1]))
+except Stopped:
+    print("stopped")
+"""
+
+
+def test_a_signal_while_a_child_is_started_waits_and_ends_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(tmp_path / "log")], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    pid = (tmp_path / "log").read_text().strip()
+    assert not pid or eventually(lambda: gone(int(pid)))
+
+
 def test_stop_ends_a_child_and_may_be_called_twice(tmp_path: Path) -> None:
     child = Child("helper", ["sleep", "60"], tmp_path / "log")
     child.stop()

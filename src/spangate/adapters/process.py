@@ -13,7 +13,8 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spangate.errors import Broken, PeersFault
@@ -25,6 +26,8 @@ STOP_SECONDS_MAX = 5.0
 # Enough of a log's end to see why a child died.
 TAIL_BYTES_MAX = 2000
 TAIL_LINES_MAX = 8
+# The signals that have handlers here (app/up.py, app/run.py).
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,7 +41,7 @@ class Child:
         self.log = log
         parent = os.getpid()
         try:
-            with log.open("ab") as output:
+            with log.open("ab") as output, _undisturbed():
                 self._process = subprocess.Popen(  # noqa: S603 - our own argument lists, never a shell
                     list(argv),
                     stdin=subprocess.DEVNULL,
@@ -50,6 +53,11 @@ class Child:
                 )
         except OSError as error:
             raise PeersFault(f"cannot start {name} (`{argv[0]}`): {error.strerror}") from error
+        except BaseException:
+            # A signal that waited: nobody will hold what has just been started.
+            if hasattr(self, "_process"):
+                self.stop()
+            raise
 
     @property
     def pid(self) -> int:
@@ -90,6 +98,28 @@ class Child:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until the process is started: what a handler raises in a callback of the fork is printed and lost,
+    and between fork and assignment nobody would know the child. Handlers run in the main thread only.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _HANDLED}
+    replaced = [number for number, handler in handlers.items() if callable(handler)]
+    for number in replaced:
+        signal.signal(number, lambda which, _frame: came.append(which))
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, handlers[number])
+        for which in came:
+            signal.raise_signal(which)
 
 
 def _die_with(parent: int) -> None:

@@ -16,11 +16,20 @@ from pglast.parser import Token as PgToken
 
 from spangate.sql.ddl_cursor import Cursor
 from spangate.sql.ddl_tokens import DdlError, Kind, Token
-from spangate.sql.pg_parse import Node, PgSyntaxError, character_at, check_names, only, place, tokens_of, trees_of
+from spangate.sql.pg_parse import (
+    COMMENTS,
+    Node,
+    PgSyntaxError,
+    character_at,
+    check_names,
+    only,
+    place,
+    tokens_of,
+    trees_of,
+)
 
 PUBLIC = "public"
 
-_COMMENTS = frozenset({"SQL_COMMENT", "C_COMMENT"})
 _STRINGS = frozenset({"SCONST", "USCONST", "BCONST", "XCONST"})
 _NUMBERS = frozenset({"ICONST", "FCONST"})
 _NAME_CHARACTERS_MAX = 128
@@ -97,7 +106,7 @@ class Statement:
 def statements_of(text: str) -> Iterator[Statement]:
     """The statements of a schema; empty ones are left out. Raises DdlError."""
     try:
-        tokens = [token for token in tokens_of(text) if token.name not in _COMMENTS]
+        tokens = [token for token in tokens_of(text) if token.name not in COMMENTS]
         check_names(text, tokens)
     except PgSyntaxError as error:
         raise _ddl_error(text, error) from error

@@ -21,6 +21,8 @@ from pglast import parser
 
 # NAMEDATALEN - 1 of PostgreSQL: what is longer is cut without an error. Spanner's names have up to 128 characters.
 NAME_BYTES_MAX = 63
+# Names of the tokens that are comments.
+COMMENTS = frozenset({"SQL_COMMENT", "C_COMMENT"})
 # Longer than any place in a statement that a person would want quoted.
 _NAME_SHOWN_MAX = 100
 

@@ -79,7 +79,7 @@ class Envoy:
             return result_of(self._records.by_id[line["allow"].split(" ")[0]], body)
         reason, _, number = line["deny"].partition(" ")
         if number:
-            return result_of(self._records.by_id[number], body)
+            return result_of(self._records.by_id[number], body, int(line["grpc_status"]))
         return Result(reason, sent=body)
 
     def _lines(self) -> list[dict[str, Any]]:
