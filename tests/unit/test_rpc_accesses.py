@@ -149,8 +149,8 @@ def test_what_is_no_queue_is_unknown(kind, name):
         written(kind, name)
 
 
-def test_a_mistyped_queue_is_named_with_the_nearest():
-    with pytest.raises(UnknownName, match="no queue `Wrok`; did you mean `Work`"):
+def test_a_queue_that_does_not_exist_is_unknown():
+    with pytest.raises(UnknownName, match=r"no queue `Wrok`$"):
         written("send", "Wrok")
 
 
@@ -193,14 +193,14 @@ def test_other_calls_touch_nothing(method):
 
 
 @pytest.mark.parametrize("kind", TABLE_KINDS)
-def test_a_table_that_does_not_exist_is_unknown_and_the_nearest_is_named(kind):
-    with pytest.raises(UnknownName, match="the schema has no table `Custmers`; did you mean `Customers`"):
+def test_a_table_that_does_not_exist_is_unknown_and_no_other_is_named(kind):
+    with pytest.raises(UnknownName, match=r"the schema has no table `Custmers`$"):
         written(kind, "Custmers")
 
 
 @pytest.mark.parametrize("kind", ["insert", "update", "insert_or_update", "replace"])
-def test_a_column_that_does_not_exist_is_unknown_and_the_nearest_is_named(kind):
-    with pytest.raises(UnknownName, match="table `Orders` has no column `Totl`; did you mean `Total`"):
+def test_a_column_that_does_not_exist_is_unknown_and_no_other_is_named(kind):
+    with pytest.raises(UnknownName, match=r"table `Orders` has no column `Totl`$"):
         written(kind, "Orders", "OrderId", "Totl")
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from spangate.model.access import Access, Operation, merged
-from spangate.model.nearest import nearest
 from spangate.model.schema import ObjectKind, Schema, Table
 from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape
 
@@ -39,7 +38,7 @@ _OF_QUEUE = {MutationKind.SEND: Operation.SEND, MutationKind.ACK: Operation.ACK}
 
 
 class UnknownName(ValueError):
-    """A table, index, column or queue that is not in the schema; the message names the nearest that is."""
+    """A table, index, column or queue that is not in the schema; the message names none that is: few may know them."""
 
 
 def accesses_of(shape: Shape, of_statements: Iterable[Access], schema: Schema) -> tuple[Access, ...]:
@@ -95,18 +94,14 @@ def accesses_of_mutations(mutations: Iterable[MutationShape], schema: Schema) ->
 def _table(name: str, schema: Schema) -> Table:
     table = schema.table(name)
     if table is None:
-        near = nearest(name, (known.name for known in schema.tables))
-        hint = f"; did you mean `{near}`" if near else ""
-        raise UnknownName(f"the schema has no table `{name[:128]}`{hint}")
+        raise UnknownName(f"the schema has no table `{name[:128]}`")
     return table
 
 
 def _queue(name: str, schema: Schema) -> str:
     queue = schema.object(name)
     if queue is None or queue.kind is not ObjectKind.QUEUE:
-        near = nearest(name, (known.name for known in schema.objects if known.kind is ObjectKind.QUEUE))
-        hint = f"; did you mean `{near}`" if near else ""
-        raise UnknownName(f"the schema has no queue `{name[:128]}`{hint}")
+        raise UnknownName(f"the schema has no queue `{name[:128]}`")
     return queue.name
 
 
@@ -115,8 +110,6 @@ def _columns(names: Iterable[str], table: Table) -> set[str]:
     for name in names:
         column = table.column(name)
         if column is None:
-            near = nearest(name, table.column_names)
-            hint = f"; did you mean `{near}`" if near else ""
-            raise UnknownName(f"table `{table.name}` has no column `{name[:128]}`{hint}")
+            raise UnknownName(f"table `{table.name}` has no column `{name[:128]}`")
         found.add(column.name)
     return found

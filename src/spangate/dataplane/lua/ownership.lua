@@ -107,7 +107,9 @@ local function previous(found, body, options, identity, database, within)
   if sealed == "" then return end
   local raw = ""
   if seal.open(sealed, identity, database) ~= UNKNOWN_KEY then
-    raw = own(sealed, identity, database, "previous transaction's id").raw
+    local entry = own(sealed, identity, database, "previous transaction's id")
+    if entry.kind == seal.PARTITION_TOKEN then refuse("foreign-transaction", "a partition token is no transaction") end
+    raw = entry.raw
   end
   local append = encode_bytes(1, encode_bytes(2, raw))
   for i = #within, 1, -1 do append = encode_bytes(within[i], append) end
