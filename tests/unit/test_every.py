@@ -206,7 +206,8 @@ def test_what_is_complete_is_what_later_columns_fall_into(
     except UnreadableStatement:
         # One of both databases refuses it: columns are counted, or none is left.
         return
-    assert found == expected
+    # In a subquery, a name from around it could come to mean a column of the table there (test_capture.py).
+    assert found == expected or ("ARRAY" in shape and found - expected == {tables[0]})
 
 
 def test_a_schema_without_tables_has_nothing_to_probe(zetasql_engine: WasmEngine) -> None:

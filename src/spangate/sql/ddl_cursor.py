@@ -17,7 +17,7 @@ from spangate.sql.ddl_tokens import DdlError, Kind, Token
 # is ours, for what tools generate.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
-_RESERVED = frozenset(
+RESERVED = frozenset(
     """
     ALL AND ANY ARRAY AS ASC ASSERT_ROWS_MODIFIED AT BETWEEN BY CASE CAST COLLATE CONTAINS CREATE CROSS CUBE CURRENT
     DEFAULT DEFINE DESC DISTINCT ELSE END ENUM ESCAPE EXCEPT EXCLUDE EXISTS EXTRACT FALSE FETCH FOLLOWING FOR FROM FULL
@@ -98,7 +98,7 @@ class Cursor:
         token = self.token
         if token.kind not in {Kind.WORD, Kind.QUOTED_NAME}:
             raise token.error(f"expected {what}, found {token}")
-        if token.kind is Kind.WORD and token.text.upper() in _RESERVED:
+        if token.kind is Kind.WORD and token.text.upper() in RESERVED:
             raise token.error(f"expected {what}, found the reserved word `{token.text}`; put it in backquotes")
         if not _NAME.fullmatch(token.text):
             raise token.error(f"`{token.text}` cannot be {what}: 1 to 128 letters, digits, underscores, no digit first")

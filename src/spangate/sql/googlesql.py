@@ -6,6 +6,9 @@ Rules:
   for whatever columns a table has (`SELECT *`, a row as a value): `Access.every`; it is analysed again without the
   probe, which no client can therefore use. One that the probe breaks (`INSERT ... SELECT *`, where columns are
   counted) is analysed without it, and then once for each table with a probe in that one alone.
+- A subquery that uses names from around it is analysed again for each of its tables, with a column more for every name
+  that the table could take over by having such a column (capture.py). A table that would take one counts as read
+  completely, so that a stale schema never widens access.
 - A graph is what ZetaSQL makes of the statement that created it.
 - A view is a table whose columns are those of its query; one with invoker's rights also makes its query's accesses.
 Not here: the engine (adapters/zetasql_engine.py), the dialect (catalog.py), the rules of reading (tree.py).
@@ -25,14 +28,15 @@ from spangate.model.access import Access, Operation, merged
 from spangate.model.schema import ObjectKind, Schema, SchemaObject
 from spangate.model.sqltype import SqlType
 from spangate.settings import LIMITS
+from spangate.sql.capture import names_alone
 from spangate.sql.catalog import UnknownType, analyzer_options, catalog_of, graph_options
 from spangate.sql.ddl_tokens import DdlError
 from spangate.sql.engine import Engine, EngineCrashed, EngineFailure
 from spangate.sql.graphs import Graph, NotAGraph, graph_of
 from spangate.sql.literals import normal_form
 from spangate.sql.objects import view_query
-from spangate.sql.relations import Names, View, names_of, probe_of, widened
-from spangate.sql.tree import NotUnderstood, accesses_of
+from spangate.sql.relations import Names, Origin, Relation, View, names_of, probe_of, widened
+from spangate.sql.tree import NotUnderstood, Reading, reading_of
 from spangate.sql.wire import BadMessage, Node
 
 __all__ = ["Analyzer", "Engine", "EngineCrashed", "EngineFailure", "UnreadableStatement"]
@@ -41,6 +45,12 @@ __all__ = ["Analyzer", "Engine", "EngineCrashed", "EngineFailure", "UnreadableSt
 _MESSAGE_CHARACTERS_MAX = 300
 # Tables that are looked at one by one when columns are counted; with more, all of them count as read completely.
 _SINGLE_PROBES_MAX = 4
+# Beyond these, all tables of subqueries that use names from around them count as read completely.
+_CAPTURE_TABLES_MAX = 8
+_CAPTURE_NAMES_MAX = 100
+# Names that turn out to be ambiguous are taken back one by one.
+_CAPTURE_ATTEMPTS_MAX = 12
+_AMBIGUOUS = re.compile(r"Column name (\S+) is ambiguous")
 # What ZetaSQL adds to a message can be a name that the caller may not know.
 _SUGGESTION = re.compile(r";? *Did you mean [^\[]*?\??(?= *\[at |$)", re.DOTALL)
 
@@ -91,8 +101,12 @@ class _Catalog:
 
     def accesses(self, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
         """What `sql` does. Raises UnreadableStatement; EngineCrashed."""
+        return self.reading(sql, param_types).accesses
+
+    def reading(self, sql: str, param_types: Mapping[str, SqlType]) -> Reading:
+        """The same, with what its subqueries use. Raises UnreadableStatement; EngineCrashed."""
         try:
-            return accesses_of(self.statement(sql, param_types), self.names)
+            return reading_of(self.statement(sql, param_types), self.names)
         except (NotUnderstood, BadMessage) as reason:
             raise UnreadableStatement(str(reason)) from reason
 
@@ -123,14 +137,10 @@ class Analyzer:
         """
         if len(sql) > LIMITS.statement_characters_max:
             raise UnreadableStatement(f"the statement is longer than {LIMITS.statement_characters_max} characters")
-        try:
-            found = self._widened.accesses(sql, param_types)
-        except UnreadableStatement:
-            return self._with_single_probes(sql, param_types)
-        if not any(self._probe in access.columns for access in found) and not self._may_name_probe(sql):
-            return found
-        every = {access.table for access in found if self._reads_probe(access)}
-        return _marked(self._plain.accesses(sql, param_types), every)
+        reading = self._reading(sql, param_types)
+        if not reading.inner:
+            return reading.accesses
+        return _marked(reading.accesses, self._captured(sql, param_types, reading))
 
     def normal_form(self, sql: str) -> str | None:
         """`sql` with a placeholder for every literal, or None if it cannot be said; see literals.py."""
@@ -145,6 +155,53 @@ class Analyzer:
         self._plain = _Catalog(self._engine, names)
         self._widened = _Catalog(self._engine, widened(names, self._probe))
 
+    def _reading(self, sql: str, param_types: Mapping[str, SqlType]) -> Reading:
+        """What `sql` does by this schema, and which tables it reads completely whatever their columns are called."""
+        try:
+            reading = self._widened.reading(sql, param_types)
+        except UnreadableStatement:
+            return self._with_single_probes(sql, param_types)
+        found = reading.accesses
+        if not any(self._probe in access.columns for access in found) and not self._may_name_probe(sql):
+            return reading
+        every = {access.table for access in found if self._reads_probe(access)}
+        plain = self._plain.reading(sql, param_types)
+        return replace(plain, accesses=_marked(plain.accesses, every))
+
+    def _captured(self, sql: str, param_types: Mapping[str, SqlType], reading: Reading) -> set[str]:
+        """The tables in subqueries that could come to be read where a name means something around the subquery now."""
+        relations = self._plain.names.relations
+        known = {one.table.name.rpartition(".")[2] for one in relations}
+        names = names_alone(sql, known, before_dots=reading.parts)
+        if names is None or len(names) > _CAPTURE_NAMES_MAX or len(reading.inner) > _CAPTURE_TABLES_MAX:
+            return set(reading.inner)
+        mentioned = replace(self._plain.names, relations=tuple(one for one in relations if _mentions(sql, one)))
+        return {table for table in reading.inner if self._captures(sql, param_types, table, names, mentioned)}
+
+    def _captures(
+        self, sql: str, param_types: Mapping[str, SqlType], table: str, names: frozenset[str], known: Names
+    ) -> bool:
+        """Whether `table` would take over one of `names` if it had such columns. What cannot be said is yes."""
+        itself = next(one.table for one in known.relations if one.table.name == table)
+        more = sorted(names - {column.name.lower() for column in itself.columns})
+        for _ in range(_CAPTURE_ATTEMPTS_MAX):
+            if not more:
+                return False
+            catalog = _Catalog(self._engine, widened(known, *more, only=table))
+            try:
+                found = catalog.accesses(sql, param_types)
+            except UnreadableStatement as reason:
+                # With that name the statement would be invalid in Spanner too; the others may still be taken over.
+                ambiguous = _AMBIGUOUS.search(reason.message)
+                if ambiguous is None or ambiguous[1].lower() not in more:
+                    return True
+                more.remove(ambiguous[1].lower())
+                continue
+            finally:
+                catalog.close()
+            return any(access.table == table and not set(access.columns).isdisjoint(more) for access in found)
+        return True
+
     def _may_name_probe(self, sql: str) -> bool:
         """Whether `sql` may name the probe without reading it: `* EXCEPT (probe)`. Escapes can hide a name."""
         return self._probe in sql.lower() or ("`" in sql and "\\" in sql)
@@ -152,13 +209,15 @@ class Analyzer:
     def _reads_probe(self, access: Access) -> bool:
         return access.operation is Operation.READ and self._probe in access.columns
 
-    def _with_single_probes(self, sql: str, param_types: Mapping[str, SqlType]) -> tuple[Access, ...]:
+    def _with_single_probes(self, sql: str, param_types: Mapping[str, SqlType]) -> Reading:
         """For a statement that does not go with the probe everywhere."""
-        found = self._plain.accesses(sql, param_types)
+        reading = self._plain.reading(sql, param_types)
+        found = reading.accesses
         tables = sorted({one.table for one in found if one.operation is Operation.READ and one.columns})
         if len(tables) > _SINGLE_PROBES_MAX:
-            return _marked(found, set(tables))
-        return _marked(found, {table for table in tables if self._depends_on_columns(sql, param_types, table)})
+            return replace(reading, accesses=_marked(found, set(tables)))
+        every = {table for table in tables if self._depends_on_columns(sql, param_types, table)}
+        return replace(reading, accesses=_marked(found, every))
 
     def _depends_on_columns(self, sql: str, param_types: Mapping[str, SqlType], table: str) -> bool:
         """Whether one more column of `table` is read by `sql`, or makes it invalid."""
@@ -218,6 +277,14 @@ def _query_of(statement: Node) -> Node:
     if query.name != "ResolvedQueryStmtProto":
         raise UnreadableStatement("a view is made of a query")
     return query
+
+
+def _mentions(sql: str, relation: Relation) -> bool:
+    """Whether `sql` may name the relation, directly or through a graph."""
+    text = sql.lower()
+    return relation.table.name.rpartition(".")[2].lower() in text or (
+        relation.origin is Origin.TABLE and "graph" in text
+    )
 
 
 def _marked(accesses: tuple[Access, ...], every: set[str]) -> tuple[Access, ...]:

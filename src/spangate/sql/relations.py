@@ -123,13 +123,13 @@ def probe_of(schema: Schema) -> str:
     return name
 
 
-def widened(names: Names, probe: str, only: str | None = None) -> Names:
-    """The same, with the column `probe` behind all others in every table, or in the table `only`."""
-    column = Column(probe, "INT64")
+def widened(names: Names, *more: str, only: str | None = None) -> Names:
+    """The same, with columns of the names `more` behind all others in every table, or in the table `only`."""
+    columns = tuple(Column(name, "INT64") for name in more)
     return replace(
         names,
         relations=tuple(
-            replace(one, table=replace(one.table, columns=(*one.table.columns, column)))
+            replace(one, table=replace(one.table, columns=(*one.table.columns, *columns)))
             if one.origin is Origin.TABLE and only in {None, one.table.name}
             else one
             for one in names.relations

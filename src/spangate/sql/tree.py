@@ -11,6 +11,7 @@ Not here: how the tree is made (googlesql.py), what reading a name means (relati
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
@@ -20,130 +21,8 @@ from spangate.model.schema import Schema, Table
 from spangate.sql.functions import BUILTIN_GROUP, FUNCTION_GROUP, NEXT_SEQUENCE_VALUE, PREDICT, SEQUENCE_STATE
 from spangate.sql.graphs import Element
 from spangate.sql.relations import Names, Origin, Relation, names_of
+from spangate.sql.understood import LEAVES, UNDERSTOOD
 from spangate.sql.wire import Node
-
-# Nothing below these can name a table or a column that a scan does not name too: types, names, positions, literals,
-# and the signature that a function call was matched with.
-_LEAVES = frozenset(
-    {
-        "AnnotationMapProto",
-        "FunctionRefProto",
-        "FunctionSignatureProto",
-        "GraphElementLabelRefProto",
-        "GraphElementTableRefProto",
-        "GraphPropertyDeclarationRefProto",
-        "ParseLocationRangeProto",
-        "PropertyGraphRefProto",
-        "ResolvedCollationProto",
-        "ResolvedColumnProto",
-        "ResolvedNodeProto",
-        "TableRefProto",
-        "TableValuedFunctionRefProto",
-        "TVFSignatureProto",
-        "TypeModifiersProto",
-        "TypeProto",
-        "ValueWithTypeProto",
-    }
-)
-
-# Understood: all they do is combine their children. The rest (connections, descriptors, system variables, nested
-# DML, recursion, ...) is refused because it reads or does what no scan shows.
-_UNDERSTOOD = frozenset(
-    {
-        # Expressions.
-        "AnyResolvedExprProto",
-        "AnyResolvedFunctionCallBaseProto",
-        "AnyResolvedNonScalarFunctionCallBaseProto",
-        "ResolvedAggregateFunctionCallProto",
-        "ResolvedAggregateHavingModifierProto",
-        "ResolvedAnalyticFunctionCallProto",
-        "ResolvedArgumentProto",
-        "ResolvedCastProto",
-        "ResolvedColumnRefProto",
-        "ResolvedDMLDefaultProto",
-        "ResolvedExprProto",
-        "ResolvedFunctionArgumentProto",
-        "ResolvedFunctionCallInfoProto",
-        "ResolvedFunctionCallProto",
-        "ResolvedGetJsonFieldProto",
-        "ResolvedGetStructFieldProto",
-        "ResolvedInlineLambdaProto",
-        "ResolvedLiteralProto",
-        "ResolvedMakeStructProto",
-        "ResolvedNonScalarFunctionCallBaseProto",
-        "ResolvedParameterProto",
-        # The functions that take them are checked where they are called.
-        "ModelRefProto",
-        "ResolvedModelProto",
-        "ResolvedSequenceProto",
-        "SequenceRefProto",
-        "ResolvedSubqueryExprProto",
-        # Scans.
-        "AnyResolvedAggregateScanBaseProto",
-        "AnyResolvedComputedColumnBaseProto",
-        "AnyResolvedComputedColumnImplProto",
-        "AnyResolvedScanProto",
-        "ResolvedAggregateScanBaseProto",
-        "ResolvedAggregateScanProto",
-        "ResolvedAnalyticFunctionGroupProto",
-        "ResolvedAnalyticScanProto",
-        "ResolvedArrayScanProto",
-        "ResolvedBarrierScanProto",
-        "ResolvedColumnHolderProto",
-        "ResolvedComputedColumnProto",
-        "ResolvedFilterScanProto",
-        "ResolvedJoinScanProto",
-        "ResolvedLimitOffsetScanProto",
-        "ResolvedLockModeProto",
-        "ResolvedOptionProto",
-        "ResolvedOrderByItemProto",
-        "ResolvedOrderByScanProto",
-        "ResolvedOutputColumnProto",
-        "ResolvedProjectScanProto",
-        "ResolvedSampleScanProto",
-        "ResolvedScanProto",
-        "ResolvedSetOperationItemProto",
-        "ResolvedSetOperationScanProto",
-        "ResolvedSingleRowScanProto",
-        "ResolvedWindowFrameExprProto",
-        "ResolvedWindowFrameProto",
-        "ResolvedWindowOrderingProto",
-        "ResolvedWindowPartitioningProto",
-        "ResolvedWithEntryProto",
-        "ResolvedWithRefScanProto",
-        "ResolvedWithScanProto",
-        # Graphs. What is matched and which properties are read is noted on the way.
-        "AnyResolvedGraphElementScanProto",
-        "AnyResolvedGraphLabelExprProto",
-        "AnyResolvedGraphPathScanBaseProto",
-        "AnyResolvedGraphScanBaseProto",
-        "ResolvedGraphEdgeScanProto",
-        "ResolvedGraphIsLabeledPredicateProto",
-        "ResolvedGraphLabelExprProto",
-        "ResolvedGraphLabelNaryExprProto",
-        "ResolvedGraphLabelProto",
-        "ResolvedGraphLinearScanProto",
-        "ResolvedGraphMakeArrayVariableProto",
-        "ResolvedGraphNodeScanProto",
-        "ResolvedGraphPathModeProto",
-        "ResolvedGraphPathPatternQuantifierProto",
-        "ResolvedGraphPathScanBaseProto",
-        "ResolvedGraphPathScanProto",
-        "ResolvedGraphPathSearchPrefixProto",
-        "ResolvedGraphRefScanProto",
-        "ResolvedGraphScanBaseProto",
-        "ResolvedGraphScanProto",
-        "ResolvedGraphTableScanProto",
-        "ResolvedGraphWildCardLabelProto",
-        # Statements.
-        "ResolvedAssertRowsModifiedProto",
-        "ResolvedDMLValueProto",
-        "ResolvedInsertRowProto",
-        "ResolvedReturningClauseProto",
-        "ResolvedStatementProto",
-        "ResolvedUpdateItemProto",
-    }
-)
 
 _READS = frozenset({enums.ResolvedStatementEnums.READ, enums.ResolvedStatementEnums.READ_WRITE})
 _WRITES = frozenset({enums.ResolvedStatementEnums.WRITE, enums.ResolvedStatementEnums.READ_WRITE})
@@ -153,14 +32,31 @@ _SEQUENCE_FUNCTIONS: Mapping[str, Operation] = {
     SEQUENCE_STATE: Operation.READ,
 }
 _GRAPH_TYPES = frozenset({type_pb2.TYPE_GRAPH_ELEMENT, type_pb2.TYPE_GRAPH_PATH})
+_TYPES_WITH_PARTS = _GRAPH_TYPES | {type_pb2.TYPE_STRUCT, type_pb2.TYPE_JSON, type_pb2.TYPE_PROTO}
 
 
 class NotUnderstood(Exception):
     """The tree holds something that this module does not understand; the message says what."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a statement does; the tables of those of its subqueries that use names from around them, and whether such a
+    name may be one that has parts: a structure, a JSON value, an element of a graph.
+    """
+
+    accesses: tuple[Access, ...]
+    inner: frozenset[str] = frozenset()
+    parts: bool = False
+
+
 def accesses_of(statement: Node, names: Names | Schema) -> tuple[Access, ...]:
-    """What `statement`, an AnyResolvedStatementProto, does to what has `names`.
+    """What `statement`, an AnyResolvedStatementProto, does to what has `names`; raises as `reading_of`."""
+    return reading_of(statement, names).accesses
+
+
+def reading_of(statement: Node, names: Names | Schema) -> Reading:
+    """How `statement`, an AnyResolvedStatementProto, is to be read by what has `names`.
 
     Raises NotUnderstood, also for calls of functions that the schema defines; BadMessage.
     """
@@ -180,7 +76,8 @@ def accesses_of(statement: Node, names: Names | Schema) -> tuple[Access, ...]:
             _delete(node, walk)
         case kind:
             raise NotUnderstood(f"`{_plain(kind)}` is not supported")
-    return merged([*walk.found, *walk.of_graphs()])
+    inner, parts = walk.correlated()
+    return Reading(merged([*walk.found, *walk.of_graphs()]), inner, parts)
 
 
 class _Walk:
@@ -193,10 +90,11 @@ class _Walk:
         self._matched: list[Element] = []
         self._properties: set[str] = set()
         self._values = False
+        self._correlated: list[Node] = []
 
     def children(self, node: Node, *, skip: tuple[str, ...] = ()) -> None:
         """Everything below `node` but the fields in `skip`, which the caller has dealt with."""
-        todo = list(node.children(skip=skip, leaves=_LEAVES))
+        todo = list(node.children(skip=skip, leaves=LEAVES))
         while todo:
             item = todo.pop()
             if item.name == "ResolvedTableScanProto":
@@ -215,9 +113,11 @@ class _Walk:
                 self._values = self._values or _is_of_graph(item.message("parent").message("type"))
             elif item.name == "ResolvedOutputColumnProto":
                 self._values = self._values or _is_of_graph(item.message("column").message("type"))
-            elif item.name not in _UNDERSTOOD:
+            elif item.name not in UNDERSTOOD:
                 raise NotUnderstood(f"`{_plain(item.name)}` is not supported")
-            todo.extend(item.children(leaves=_LEAVES))
+            elif item.name == "ResolvedSubqueryExprProto" and item.has("parameter_list"):
+                self._correlated.append(item)
+            todo.extend(item.children(leaves=LEAVES))
 
     def add(self, operation: Operation, table: Table, columns: Iterable[str] = ()) -> None:
         self.found.append(Access(operation, table.name, tuple(columns)))
@@ -269,6 +169,25 @@ class _Walk:
         if self._values:
             return [element.read_completely() for element in self._matched]
         return [element.read(self._properties) for element in self._matched]
+
+    def correlated(self) -> tuple[frozenset[str], bool]:
+        """`inner` and `parts` of the Reading. A subquery in a subquery is looked at with the outer one."""
+        types = (
+            one.message("parent").message("type")
+            for node in self._correlated
+            for one in node.messages("parameter_list")
+        )
+        parts = any(type_.number("type_kind") in _TYPES_WITH_PARTS for type_ in types)
+        tables: set[str] = set()
+        todo = list(self._correlated)
+        while todo:
+            item = todo.pop()
+            if item.name == "ResolvedTableScanProto":
+                relation, _ = self.relation_of(item)
+                if relation.origin is Origin.TABLE:
+                    tables.add(relation.table.name)
+            todo.extend(item.children(leaves=LEAVES))
+        return frozenset(tables), parts
 
     def _match(self, scan: Node) -> None:
         for reference in scan.messages("target_element_table_list"):

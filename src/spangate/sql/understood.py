@@ -1,0 +1,130 @@
+"""The kinds of nodes in ZetaSQL's resolved trees that tree.py understands; every other kind makes a statement unreadable.
+
+Source: zetasql/resolved_ast/resolved_ast.proto of the version that is pinned.
+Not here: what is done with them (tree.py).
+"""
+
+from __future__ import annotations
+
+# Nothing below these can name a table or a column that a scan does not name too: types, names, positions, literals,
+# and the signature that a function call was matched with.
+LEAVES = frozenset(
+    {
+        "AnnotationMapProto",
+        "FunctionRefProto",
+        "FunctionSignatureProto",
+        "GraphElementLabelRefProto",
+        "GraphElementTableRefProto",
+        "GraphPropertyDeclarationRefProto",
+        "ParseLocationRangeProto",
+        "PropertyGraphRefProto",
+        "ResolvedCollationProto",
+        "ResolvedColumnProto",
+        "ResolvedNodeProto",
+        "TableRefProto",
+        "TableValuedFunctionRefProto",
+        "TVFSignatureProto",
+        "TypeModifiersProto",
+        "TypeProto",
+        "ValueWithTypeProto",
+    }
+)
+
+# Understood: all they do is combine their children. The rest (connections, descriptors, system variables, nested
+# DML, recursion, ...) is refused because it reads or does what no scan shows.
+UNDERSTOOD = frozenset(
+    {
+        # Expressions.
+        "AnyResolvedExprProto",
+        "AnyResolvedFunctionCallBaseProto",
+        "AnyResolvedNonScalarFunctionCallBaseProto",
+        "ResolvedAggregateFunctionCallProto",
+        "ResolvedAggregateHavingModifierProto",
+        "ResolvedAnalyticFunctionCallProto",
+        "ResolvedArgumentProto",
+        "ResolvedCastProto",
+        "ResolvedColumnRefProto",
+        "ResolvedDMLDefaultProto",
+        "ResolvedExprProto",
+        "ResolvedFunctionArgumentProto",
+        "ResolvedFunctionCallInfoProto",
+        "ResolvedFunctionCallProto",
+        "ResolvedGetJsonFieldProto",
+        "ResolvedGetStructFieldProto",
+        "ResolvedInlineLambdaProto",
+        "ResolvedLiteralProto",
+        "ResolvedMakeStructProto",
+        "ResolvedNonScalarFunctionCallBaseProto",
+        "ResolvedParameterProto",
+        # The functions that take them are checked where they are called.
+        "ModelRefProto",
+        "ResolvedModelProto",
+        "ResolvedSequenceProto",
+        "SequenceRefProto",
+        "ResolvedSubqueryExprProto",
+        # Scans.
+        "AnyResolvedAggregateScanBaseProto",
+        "AnyResolvedComputedColumnBaseProto",
+        "AnyResolvedComputedColumnImplProto",
+        "AnyResolvedScanProto",
+        "ResolvedAggregateScanBaseProto",
+        "ResolvedAggregateScanProto",
+        "ResolvedAnalyticFunctionGroupProto",
+        "ResolvedAnalyticScanProto",
+        "ResolvedArrayScanProto",
+        "ResolvedBarrierScanProto",
+        "ResolvedColumnHolderProto",
+        "ResolvedComputedColumnProto",
+        "ResolvedFilterScanProto",
+        "ResolvedJoinScanProto",
+        "ResolvedLimitOffsetScanProto",
+        "ResolvedLockModeProto",
+        "ResolvedOptionProto",
+        "ResolvedOrderByItemProto",
+        "ResolvedOrderByScanProto",
+        "ResolvedOutputColumnProto",
+        "ResolvedProjectScanProto",
+        "ResolvedSampleScanProto",
+        "ResolvedScanProto",
+        "ResolvedSetOperationItemProto",
+        "ResolvedSetOperationScanProto",
+        "ResolvedSingleRowScanProto",
+        "ResolvedWindowFrameExprProto",
+        "ResolvedWindowFrameProto",
+        "ResolvedWindowOrderingProto",
+        "ResolvedWindowPartitioningProto",
+        "ResolvedWithEntryProto",
+        "ResolvedWithRefScanProto",
+        "ResolvedWithScanProto",
+        # Graphs. What is matched and which properties are read is noted on the way.
+        "AnyResolvedGraphElementScanProto",
+        "AnyResolvedGraphLabelExprProto",
+        "AnyResolvedGraphPathScanBaseProto",
+        "AnyResolvedGraphScanBaseProto",
+        "ResolvedGraphEdgeScanProto",
+        "ResolvedGraphIsLabeledPredicateProto",
+        "ResolvedGraphLabelExprProto",
+        "ResolvedGraphLabelNaryExprProto",
+        "ResolvedGraphLabelProto",
+        "ResolvedGraphLinearScanProto",
+        "ResolvedGraphMakeArrayVariableProto",
+        "ResolvedGraphNodeScanProto",
+        "ResolvedGraphPathModeProto",
+        "ResolvedGraphPathPatternQuantifierProto",
+        "ResolvedGraphPathScanBaseProto",
+        "ResolvedGraphPathScanProto",
+        "ResolvedGraphPathSearchPrefixProto",
+        "ResolvedGraphRefScanProto",
+        "ResolvedGraphScanBaseProto",
+        "ResolvedGraphScanProto",
+        "ResolvedGraphTableScanProto",
+        "ResolvedGraphWildCardLabelProto",
+        # Statements.
+        "ResolvedAssertRowsModifiedProto",
+        "ResolvedDMLValueProto",
+        "ResolvedInsertRowProto",
+        "ResolvedReturningClauseProto",
+        "ResolvedStatementProto",
+        "ResolvedUpdateItemProto",
+    }
+)
