@@ -14,7 +14,7 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2 as ast
 from zetasql.wasi._pb2.zetasql.resolved_ast import serialization_pb2
 
-from spangate.sql import tree
+from spangate.sql import understood
 from spangate.sql.ddl import parse_ddl
 from spangate.sql.tree import NotUnderstood, accesses_of
 from spangate.sql.wire import Node
@@ -96,7 +96,7 @@ def test_every_kind_of_node_is_either_listed_or_refused(union: str) -> None:
         kind = field.message_type.name
         if kind in {"ResolvedTableScanProto", "ResolvedFunctionCallBaseProto"}:
             continue
-        if kind in tree._UNDERSTOOD:
+        if kind in understood.UNDERSTOOD:
             assert accesses(statement) == ""
         else:
             with pytest.raises(NotUnderstood, match="not supported"):
@@ -106,7 +106,7 @@ def test_every_kind_of_node_is_either_listed_or_refused(union: str) -> None:
 def test_lists_name_only_messages_that_exist() -> None:
     files = (ast, serialization_pb2, function_pb2, value_pb2, type_pb2, annotation_pb2, location_pb2, modifiers_pb2)
     known = {name for file in files for name in file.DESCRIPTOR.message_types_by_name}
-    assert (tree._UNDERSTOOD | tree._LEAVES) - known == set()
+    assert (understood.UNDERSTOOD | understood.LEAVES) - known == set()
 
 
 @pytest.mark.parametrize(

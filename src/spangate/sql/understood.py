@@ -1,4 +1,4 @@
-"""The kinds of nodes in ZetaSQL's resolved trees that tree.py understands; every other kind makes a statement unreadable.
+"""The kinds of nodes in ZetaSQL's resolved trees that are understood; every other kind makes a statement unreadable.
 
 Source: zetasql/resolved_ast/resolved_ast.proto of the version that is pinned.
 Not here: what is done with them (tree.py).
