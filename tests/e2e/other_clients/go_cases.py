@@ -147,6 +147,20 @@ def aborted(pool: Pool, connection: Connection) -> Any:
     return {"problems": problems, "weight": query(connection, read)}
 
 
+def many_at_once(pool: Pool, connection: Connection) -> Any:
+    query(connection, "SET AUTOCOMMIT_DML_MODE = 'PARTITIONED_NON_ATOMIC'")
+    changed = query(connection, "UPDATE Parcels SET Sender = 'many' WHERE ParcelId = 110")
+    query(connection, "SET AUTOCOMMIT_DML_MODE = 'TRANSACTIONAL'")
+    return [changed, query(connection, "SELECT Sender FROM Parcels WHERE ParcelId = 110")]
+
+
+def schema(pool: Pool, connection: Connection) -> Any:
+    query(connection, "CREATE TABLE Plans (Id INT64) PRIMARY KEY (Id)")
+    made = query(connection, "SELECT COUNT(*) FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'Plans'")
+    query(connection, "DROP TABLE Plans")
+    return made
+
+
 def denied(pool: Pool, connection: Connection) -> Any:
     """What a program meets that may not do it."""
 
@@ -174,10 +188,14 @@ def denied(pool: Pool, connection: Connection) -> Any:
         "mutation": told(lambda: write(connection, "insert", ("ParcelId",), ["199"])),
         "transaction": told(transaction),
         "batch": told(lambda: str(connection.execute_batch(batch))),
+        "schema": told(lambda: query(connection, "DROP TABLE Parcels")),
     }
 
 
-CASES = {case.__name__: case for case in (mutations, parameters, transactions, statements, aborted, denied)}
+CASES = {
+    case.__name__: case
+    for case in (mutations, parameters, transactions, statements, aborted, many_at_once, schema, denied)
+}
 
 
 def main() -> int:

@@ -43,6 +43,8 @@ EXPECTED: dict[str, Any] = {
     },
     "statements": [[["1"]], [["2"]], [["d"]]],
     "aborted": {"problems": [], "weight": [[2.0]]},
+    "many_at_once": [1, [["many"]]],
+    "schema": [["1"]],
 }
 
 

@@ -51,6 +51,9 @@ EXPECTED: dict[str, Any] = {
     "aborted": 2,
     # ALREADY_EXISTS and OUT_OF_RANGE: Spanner's own errors stay what they are.
     "errors": [6, 11],
+    "manyAtOnce": {"changed": 2, "left": 2},
+    "partitions": [31, 31, 32],
+    "schema": [1, 0],
 }
 
 

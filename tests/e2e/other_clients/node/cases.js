@@ -190,6 +190,37 @@ async function errors() {
   return found;
 }
 
+async function manyAtOnce() {
+  await parcels.upsert([{ParcelId: 31, Sender: 'a'}, {ParcelId: 32, Sender: 'a'}]);
+  const sql = "UPDATE Parcels SET Sender = 'b' WHERE ParcelId IN (31, 32)";
+  const [changed] = await database.runPartitionedUpdate(sql);
+  return {changed, left: await count("ParcelId IN (31, 32) AND Sender = 'b'")};
+}
+
+async function partitions() {
+  await parcels.upsert([{ParcelId: 31, Sender: 'a'}, {ParcelId: 32, Sender: 'a'}]);
+  const [transaction] = await database.createBatchTransaction();
+  const found = [];
+  const [queries] = await transaction.createQueryPartitions({sql: 'SELECT ParcelId FROM Parcels WHERE ParcelId IN (31, 32)'});
+  const [reads] = await transaction.createReadPartitions({table: 'Parcels', columns: ['ParcelId'], keys: [['31']]});
+  for (const partition of [...queries, ...reads]) {
+    const [rows] = await transaction.execute(partition);
+    found.push(...plain(rows).map(row => row.ParcelId));
+  }
+  await transaction.close();
+  return found.sort();
+}
+
+async function schema() {
+  const change = async statement => {
+    const [operation] = await database.updateSchema(statement);
+    await operation.promise();
+    const [statements] = await database.getSchema();
+    return statements.filter(text => text.includes('Sketches')).length;
+  };
+  return [await change('CREATE TABLE Sketches (Id INT64) PRIMARY KEY (Id)'), await change('DROP TABLE Sketches')];
+}
+
 // What a program meets that may not do it.
 async function denied() {
   const told = async work => {
@@ -206,6 +237,16 @@ async function denied() {
     query: await told(() => database.run('SELECT Weight FROM Parcels')),
     read: await told(() => database.table('Ledger').read({columns: ['Amount'], keySet: {all: true}})),
     mutation: await told(() => parcels.insert({ParcelId: 99})),
+    manyAtOnce: await told(() => database.runPartitionedUpdate('UPDATE Parcels SET Sender = NULL WHERE true')),
+    partitions: await told(async () => {
+      const [transaction] = await database.createBatchTransaction();
+      try {
+        await transaction.createQueryPartitions('SELECT Weight FROM Parcels');
+      } finally {
+        await transaction.close();
+      }
+    }),
+    schema: await told(() => database.updateSchema('DROP TABLE Parcels')),
     transaction: await told(() => database.runTransactionAsync(async transaction => {
       await transaction.runUpdate('UPDATE Parcels SET Sender = NULL WHERE true');
       await transaction.commit();
@@ -217,7 +258,9 @@ async function denied() {
   };
 }
 
-const CASES = {mutations, types, structs, snapshots, transactions, aborted, errors, denied};
+const CASES = {
+  mutations, types, structs, snapshots, transactions, aborted, errors, manyAtOnce, partitions, schema, denied,
+};
 
 async function main(names) {
   for (const name of names) {
