@@ -6,7 +6,7 @@ replaced, and the statement that crashed it is unreadable, now and when it comes
 by its own text, never for others: a literal can be wrong. What is known takes nobody's turn: the text itself, and a
 quick form that the parser has confirmed.
 Not here: the engine (zetasql_engine.py), whose turn it is (turns.py), reading (sql/googlesql.py), normal and quick
-forms (sql/literals.py).
+forms (sql/literals.py, sql/pg_literals.py).
 """
 
 from __future__ import annotations
@@ -82,8 +82,10 @@ class _Worker:
             raise UnreadableStatement("the analyser gave up on the statement: it is too large or too deep") from error
 
     def normal_form(self, schema: Schema, sql: str) -> str | None:
-        if schema.dialect is not Dialect.GOOGLESQL:
-            return None
+        if schema.dialect is Dialect.POSTGRESQL:
+            from spangate.sql.pg_literals import pg_normal_form
+
+            return pg_normal_form(sql)
         try:
             return self._analyzer(schema).normal_form(sql)
         except EngineCrashed:
