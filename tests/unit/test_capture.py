@@ -150,6 +150,7 @@ def test_a_stale_schema_never_widens_access(
         ("SELECT a, b.c FROM t x WHERE x.d = e", {"a", "e"}),
         ("SELECT a AS y, y.z, y FROM t", {"a", "y"}),
         ("SELECT f(a), `g h` FROM t AS b", {"a", "g h", "b"}),
+        ("SELECT a FROM t WHERE b = @c AND @d", {"a", "b"}),
         ("SELECT EXTRACT(DAY FROM t) FROM t", {"day", "t"}),
         ("SELECT a IS DISTINCT FROM b FROM t JOIN t u", {"a", "b", "t", "u"}),
         ("UPDATE t SET a = (SELECT b FROM c)", {"update", "a", "b", "c"}),

@@ -47,8 +47,8 @@ def names_alone(sql: str, relations: Iterable[str], *, before_dots: bool) -> fro
         name = token.text.lower()
         before = tokens[place - 1] if place else None
         after = tokens[place + 1] if place + 1 < len(tokens) else None
-        if before is not None and before.is_symbol("."):
-            continue
+        if before is not None and (before.is_symbol(".") or before.is_symbol("@")):
+            continue  # a part of something, a parameter
         if after is not None and after.is_symbol("("):
             continue  # a function
         if after is not None and after.is_symbol("."):
