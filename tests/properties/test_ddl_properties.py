@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.model.schema import Column, Index, ObjectKind, Schema, Table
 from spangate.sql.ddl import DdlError, parse_ddl
-from spangate.sql.ddl_cursor import _RESERVED
+from spangate.sql.ddl_cursor import RESERVED
 from spangate.sql.googlesql import Analyzer
 from spangate.sql.objects import model_of, view_query
 
@@ -85,7 +85,7 @@ class Scribe:
         return self.words(f"CREATE {kind}INDEX {self.name(index.name)} ON {self.name(index.table)} ( {key} ){storing}")
 
     def name(self, name: str) -> str:
-        return f"`{name}`" if name.upper() in _RESERVED or self._draw(st.booleans()) else name
+        return f"`{name}`" if name.upper() in RESERVED or self._draw(st.booleans()) else name
 
     def words(self, text: str) -> str:
         """The text with other spaces; none of ours stands inside of a string."""
