@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.clock import FakeClock
+from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys
-from spangate.authority.jwt_keys import AHEAD, SIGNS, TEND, JwtKey, MemoryJwtKeys, public_jwk, tended
+from spangate.authority.jwt_keys import AHEAD, SIGNS, TEND, JwtKey, KeptJwtKeys, public_jwk, tended
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX, BadToken, read_token
 from spangate.authority.jwt_svid import LIFETIME, IssuedJwt, JwtAuthority, validate_jwt_svid
 from spangate.authority.jwt_verify import CLOCK_SKEW
@@ -31,16 +32,20 @@ AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPoo
 ISSUER = "https://id.shop.example"
 
 
+def kept() -> KeptJwtKeys:
+    return KeptJwtKeys(MemoryKeys(), lambda: f"{SystemKeys().new_serial():x}"[:16])
+
+
 class World:
     def __init__(self, **options: Any) -> None:
         self.clock = FakeClock(NOON)
         self.recorded: list[IssuedJwt] = []
-        self.store = MemoryJwtKeys()
+        self.store = kept()
         self.authority = JwtAuthority(
             trust_domain="shop.example",
             issuer=ISSUER,
             clock=self.clock,
-            keys=SystemKeys(),
+            serials=SystemKeys(),
             store=self.store,
             record=self.recorded.append,
             **options,
@@ -172,8 +177,8 @@ def test_an_issuer_is_a_plain_https_url(issuer: str) -> None:
             trust_domain="a",
             issuer=issuer,
             clock=FakeClock(NOON),
-            keys=SystemKeys(),
-            store=MemoryJwtKeys(),
+            serials=SystemKeys(),
+            store=kept(),
             record=lambda _: None,
         )
 
@@ -405,13 +410,13 @@ VARIANTS = [
 
 
 def test_a_key_is_published_before_it_signs_and_until_its_last_token_has_ended() -> None:
-    store = MemoryJwtKeys()
+    store = kept()
     life = timedelta(minutes=5)
     now = NOON
     signers: list[tuple[datetime, str]] = []
     published: dict[str, list[datetime]] = {}
     while now < NOON + 3 * SIGNS:
-        table = tended(store, SystemKeys().new_key, now, token_life=life)
+        table = tended(store, now, token_life=life)
         signers.append((now, table.signing.id))
         for key in table.published:
             published.setdefault(key.id, []).append(now)
@@ -428,20 +433,20 @@ def test_a_key_is_published_before_it_signs_and_until_its_last_token_has_ended()
 
 
 def test_the_first_key_signs_at_once_and_survives_a_restart() -> None:
-    store = MemoryJwtKeys()
-    first = tended(store, SystemKeys().new_key, NOON, token_life=LIFETIME)
-    again = tended(store, SystemKeys().new_key, NOON + timedelta(days=1), token_life=LIFETIME)
+    store = kept()
+    first = tended(store, NOON, token_life=LIFETIME)
+    again = tended(store, NOON + timedelta(days=1), token_life=LIFETIME)
     assert first.signing.id == again.signing.id
 
 
 def test_an_old_key_leaves_only_when_its_tokens_have() -> None:
-    store = MemoryJwtKeys()
-    tended(store, SystemKeys().new_key, NOON, token_life=LIFETIME)
-    table = tended(store, SystemKeys().new_key, NOON + SIGNS, token_life=LIFETIME)
+    store = kept()
+    tended(store, NOON, token_life=LIFETIME)
+    table = tended(store, NOON + SIGNS, token_life=LIFETIME)
     new = next(key for key in table.published if key.signs_from > NOON)
     before = new.signs_from + TEND + LIFETIME - timedelta(seconds=1)
-    assert len(tended(store, SystemKeys().new_key, before, token_life=LIFETIME).published) == 2
-    after = tended(store, SystemKeys().new_key, before + timedelta(seconds=1), token_life=LIFETIME)
+    assert len(tended(store, before, token_life=LIFETIME).published) == 2
+    after = tended(store, before + timedelta(seconds=1), token_life=LIFETIME)
     assert [key.id for key in after.published] == [new.id]
 
 

@@ -3,7 +3,7 @@
 Rules: a key is published before it signs anything, for as long as those who keep copies may take to look again; it
 signs until the next one does; it stays published until the last token that it signed has ended. Whoever verifies can
 therefore always find the key. Private keys appear in no log, message or `repr`.
-Not here: signing (jwt_svid.py), keeping keys (adapters/).
+Not here: signing (jwt_svid.py), keeping keys (keeper.py).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from spangate.authority.keeper import KeyKeeper
 
 # A key that leaks is of use for this long. Who has uploaded the keys by hand (Google's `jwksJson`) does so as often.
 SIGNS = timedelta(days=30)
@@ -24,6 +26,8 @@ SIGNS = timedelta(days=30)
 AHEAD = timedelta(days=7)
 # How often whoever signs looks at the table: a key can sign this much longer than it should.
 TEND = timedelta(seconds=60)
+_PREFIX = "jwt-"
+_MOMENT = "%Y%m%dT%H%M%SZ"
 _P256_BYTES = 32
 
 
@@ -52,8 +56,8 @@ class JwtKeyStore(Protocol):
         """All keys, in any order."""
         ...
 
-    def add(self, key: JwtKey) -> None:
-        """Keep one more."""
+    def make(self, signs_from: datetime) -> JwtKey:
+        """A new key, kept from now on."""
         ...
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -61,24 +65,38 @@ class JwtKeyStore(Protocol):
         ...
 
 
-class MemoryJwtKeys:
-    """Keys that end with the process."""
+class KeptJwtKeys:
+    """Keys in a keeper, each under a name that says from when it signs: `jwt-20300102T120000Z-<random>`."""
 
-    def __init__(self) -> None:
-        self._keys: dict[str, JwtKey] = {}
+    def __init__(self, keeper: KeyKeeper, new_suffix: Callable[[], str]) -> None:
+        """`new_suffix`: letters and digits that make names differ."""
+        self._keeper = keeper
+        self._new_suffix = new_suffix
 
     def load(self) -> tuple[JwtKey, ...]:
         """See JwtKeyStore."""
-        return tuple(self._keys.values())
+        return tuple(key for key, _ in self._named())
 
-    def add(self, key: JwtKey) -> None:
+    def make(self, signs_from: datetime) -> JwtKey:
         """See JwtKeyStore."""
-        self._keys[key.id] = key
+        moment = signs_from.astimezone(UTC).replace(microsecond=0)
+        name = f"{_PREFIX}{moment:{_MOMENT}}-{self._new_suffix()}"
+        return JwtKey.of(self._keeper.make(name), moment)
 
     def remove(self, ids: Iterable[str]) -> None:
         """See JwtKeyStore."""
-        for one in ids:
-            self._keys.pop(one, None)
+        over = set(ids)
+        for key, name in self._named():
+            if key.id in over:
+                self._keeper.destroy(name)
+
+    def _named(self) -> list[tuple[JwtKey, str]]:
+        found = []
+        for name in self._keeper.names():
+            if name.startswith(_PREFIX):
+                moment = datetime.strptime(name.removeprefix(_PREFIX).partition("-")[0], _MOMENT).replace(tzinfo=UTC)
+                found.append((JwtKey.of(self._keeper.open(name), moment), name))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +109,6 @@ class KeyTable:
 
 def tended(
     store: JwtKeyStore,
-    new_key: Callable[[], ec.EllipticCurvePrivateKey],
     now: datetime,
     *,
     token_life: timedelta,
@@ -104,11 +121,11 @@ def tended(
     """
     keys = _newest_first(store.load())
     if not any(key.signs_from <= now for key in keys):
-        store.add(JwtKey.of(new_key(), now))
+        store.make(now)
         keys = _newest_first(store.load())
     if keys[0].signs_from <= now and keys[0].signs_from + signs - ahead <= now:
         # A machine that was off for long publishes as far ahead as ever.
-        store.add(JwtKey.of(new_key(), max(keys[0].signs_from + signs, now + ahead)))
+        store.make(max(keys[0].signs_from + signs, now + ahead))
         keys = _newest_first(store.load())
     signing = next(key for key in keys if key.signs_from <= now)
     last = TEND + token_life

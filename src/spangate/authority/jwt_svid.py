@@ -57,11 +57,8 @@ class Clock(Protocol):
         """Now, aware, in UTC."""
 
 
-class Keys(Protocol):
+class Serials(Protocol):
     """Makes what must not be guessed."""
-
-    def new_key(self) -> ec.EllipticCurvePrivateKey:
-        """A fresh P-256 key."""
 
     def new_serial(self) -> int:
         """A fresh number of at least 64 random bits."""
@@ -102,7 +99,7 @@ class JwtAuthority:
         trust_domain: str,
         issuer: str,
         clock: Clock,
-        keys: Keys,
+        serials: Serials,
         store: JwtKeyStore,
         record: Record,
         lifetime: timedelta = LIFETIME,
@@ -118,7 +115,7 @@ class JwtAuthority:
         self.trust_domain = check_trust_domain(trust_domain)
         self.issuer = check_issuer(issuer)
         self._clock = clock
-        self._keys = keys
+        self._serials = serials
         self._store = store
         self._record = record
         self._lifetime = lifetime
@@ -140,7 +137,7 @@ class JwtAuthority:
         now = self._clock.now().astimezone(UTC).replace(microsecond=0)
         key = self._table.signing
         ends = now + self._lifetime
-        token_id = f"{self._keys.new_serial():x}".zfill(2 * _TOKEN_ID_BYTES_MIN)
+        token_id = f"{self._serials.new_serial():x}".zfill(2 * _TOKEN_ID_BYTES_MIN)
         claims = {
             "iss": self.issuer,
             "sub": str(spiffe_id),
@@ -182,7 +179,7 @@ class JwtAuthority:
         return validate_jwt_svid(token, audience, bundles, self._clock.now())
 
     def _tended(self) -> KeyTable:
-        return tended(self._store, self._keys.new_key, self._clock.now(), token_life=self._lifetime)
+        return tended(self._store, self._clock.now(), token_life=self._lifetime)
 
     def _check(self, issued: IssuedJwt, key: JwtKey, claims: Mapping[str, Any]) -> None:
         """What was signed, read as a stranger would read it."""
