@@ -17,7 +17,7 @@ from spangate.adapters.keys import SystemKeys, request_pem
 from spangate.authority import ca
 from spangate.authority.ca import Authority, Issued
 from spangate.authority.check import BadCertificate
-from spangate.authority.template import CA_LIFETIME, SVID_LIFETIME_MAX
+from spangate.authority.template import INTERMEDIATE_LIFETIME, SVID_LIFETIME_MAX
 from spangate.errors import TryAgain, YourFault
 from spangate.model.identity import BadSpiffeId, SpiffeId
 
@@ -138,7 +138,7 @@ def test_a_lifetime_out_of_bounds_makes_no_authority(lifetime: timedelta) -> Non
 
 
 def test_no_leaf_outlives_the_authority(authority: Authority, clock: FakeClock) -> None:
-    clock.advance(CA_LIFETIME - SVID_LIFETIME_MAX)
+    clock.advance(INTERMEDIATE_LIFETIME - SVID_LIFETIME_MAX)
     authority.sign(request(), CHECKOUT)
     clock.advance(timedelta(seconds=1))
     with pytest.raises(TryAgain, match="the authority ends at 2031-01-02T12:00:00Z"):

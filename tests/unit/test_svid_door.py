@@ -20,7 +20,7 @@ from spangate.adapters.svid_client import SvidClient, verified
 from spangate.adapters.svid_door import BODY_BYTES_MAX, svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
-from spangate.authority.template import CA_LIFETIME
+from spangate.authority.template import INTERMEDIATE_LIFETIME
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
@@ -125,7 +125,7 @@ def test_the_longest_good_request_fits(door: Door) -> None:
 
 
 def test_an_authority_at_its_end_says_not_now_and_what_to_do(door: Door) -> None:
-    door.clock.advance(CA_LIFETIME)
+    door.clock.advance(INTERMEDIATE_LIFETIME)
     with pytest.raises(TryAgain, match="the authority ends at") as caught:
         SvidClient(door.path, FakeKeys()).fetch(CHECKOUT)
     assert caught.value.help == "start `spangate up` again: it makes a new authority"

@@ -24,7 +24,7 @@ from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
-from spangate.adapters.svid_client import SvidClient
+from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.unix_server import UnixServer
 from spangate.app.identities import identity_named
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
@@ -66,8 +66,12 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         state = StateDirectory(options.intent)
         sockets = stack.enter_context(runtime_directory())
         source = SecretSource()
-        client = SvidClient(Path(running.authority_socket), SystemKeys())
-        renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
+
+        def fetch() -> Svid:
+            # `up` may have been started anew since, and its authority listens elsewhere then.
+            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
+
+        renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
         renewer.start()
         stack.callback(renewer.stop)
         stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))

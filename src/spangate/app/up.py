@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 
 from spangate.adapters.audit_files import AuditPaths, Collector
+from spangate.adapters.authority_store import FILE as AUTHORITY_FILE
+from spangate.adapters.authority_store import AuthorityFile
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.emulator import (
     EmulatorFound,
@@ -30,6 +32,7 @@ from spangate.adapters.emulator import (
 )
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.intent_files import load_policy, read_intent
+from spangate.adapters.key_keepers import KeyFiles, find_passphrase
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.process import Child
@@ -43,6 +46,7 @@ from spangate.adapters.svid_door import svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.adapters.zetasql_engine import precompile
 from spangate.authority.ca import Authority
+from spangate.authority.keeper import KeyKeeper
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.errors import PeersFault
@@ -67,6 +71,10 @@ class UpOptions:
     workers: int = WORKERS_MAX
     # A database in which several gateways keep the sealing keys that they share.
     shared_state: DatabasePath | None = None
+    # The directory of the authority's keys, encrypted; None keeps them in memory, and every start makes new ones.
+    keys: Path | None = None
+    # Where their passphrase stands, if not where key_keepers.find_passphrase looks.
+    passphrase_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class Installed:
 
     policy: Policy
     running: Running
+    # Where the authority's keys are.
+    authority: str
     emulator: str
     state: Path
     children: tuple[Child, ...]
@@ -129,6 +139,7 @@ def _start(
     lives = any(database.live for database in intent.databases)
     # Before anything is started, unless a schema has to be asked of what is started.
     policy = None if lives else load_policy(options.intent)
+    keeper = _keeper(options)
     state = StateDirectory(options.intent)
     state.make()
     stack.enter_context(state.locked())
@@ -148,7 +159,8 @@ def _start(
 
     progress("starting the authority")
     gateway_id = SpiffeId(policy.trust_domain, ("spangate", "gateway"))
-    authority_socket = _authority(stack, policy, gateway_id, sockets, notice)
+    authority = _authority(policy, keeper, state)
+    authority_socket = _authority_doors(stack, authority, gateway_id, sockets, notice)
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
@@ -177,7 +189,8 @@ def _start(
     state.announce(running)
     stack.callback(state.withdraw)
     children = tuple(child for child in (emulator_child, checkpoint, gateway) if child is not None)
-    installed = Installed(policy, running, str(emulator), state.path, children, time.monotonic() - began)
+    kept = "keys in memory" if options.keys is None else f"keys in {options.keys}"
+    installed = Installed(policy, running, kept, str(emulator), state.path, children, time.monotonic() - began)
     return installed, relay
 
 
@@ -212,12 +225,27 @@ def _make_live_databases(intent: Intent, spanner: str, progress: Callable[[str],
             create_empty_database(spanner, path, entry.dialect)
 
 
-def _authority(
-    stack: ExitStack, policy: Policy, gateway_id: SpiffeId, sockets: Path, notice: Callable[[str], None]
+def _keeper(options: UpOptions) -> KeyKeeper | None:
+    """Where the authority's keys are kept, if they are."""
+    if options.keys is None:
+        return None
+    return KeyFiles(options.keys, find_passphrase(os.environ, options.passphrase_file))
+
+
+def _authority(policy: Policy, keeper: KeyKeeper | None, state: StateDirectory) -> Authority:
+    """A new one in memory, or the one that is kept."""
+    clock, keys = SystemClock(), SystemKeys()
+    if keeper is None:
+        return Authority.create(policy.trust_domain, clock, keys)
+    store = AuthorityFile(state.path / AUTHORITY_FILE, clock.now)
+    return Authority.open(policy.trust_domain, clock, keys, keeper, store, record=store.record)
+
+
+def _authority_doors(
+    stack: ExitStack, authority: Authority, gateway_id: SpiffeId, sockets: Path, notice: Callable[[str], None]
 ) -> Path:
     """The authority's door, and the gateway's certificate behind a door of its own."""
     clock, keys = SystemClock(), SystemKeys()
-    authority = Authority.create(policy.trust_domain, clock, keys)
     door = UnixServer(svid_app(authority, reserved=[gateway_id]), sockets / "authority.sock", name="authority")
     door.start()
     stack.callback(door.stop)

@@ -21,7 +21,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAl
 from spangate.authority.request import CURVES_ACCEPTED
 from spangate.authority.template import (
     CA_BACKDATE,
-    CA_LIFETIME,
+    INTERMEDIATE_LIFETIME,
+    ROOT_LIFETIME,
+    ROOT_PATH_LENGTH,
     SERIAL_BITS_MAX,
     SVID_BACKDATE,
     SVID_LIFETIME_MAX,
@@ -97,7 +99,8 @@ def check_ca(certificate: x509.Certificate, template: CaTemplate, issuer: x509.C
     _check_usage(certificate, _CA_USAGE)
     _check_names(certificate, template.uri, ())
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    _require(life <= CA_LIFETIME + CA_BACKDATE, "a signing certificate lives longer than any may")
+    life_max = ROOT_LIFETIME if template.path_length == ROOT_PATH_LENGTH else INTERMEDIATE_LIFETIME
+    _require(life <= life_max + CA_BACKDATE, "a signing certificate lives longer than any may")
     return certificate
 
 

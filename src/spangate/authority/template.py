@@ -31,8 +31,9 @@ SVID_LIFETIME_MAX = timedelta(hours=1)
 SVID_BACKDATE = timedelta(seconds=30)
 # Further back than any leaf, so that no leaf begins before its issuer.
 CA_BACKDATE = timedelta(seconds=60)
-# The authority lives in memory only; this is longer than a standalone installation is left running.
-CA_LIFETIME = timedelta(days=365)
+# An intermediate is replaced long before this; a root by rotation, which five years leave time to prepare.
+INTERMEDIATE_LIFETIME = timedelta(days=365)
+ROOT_LIFETIME = timedelta(days=5 * 365)
 
 # root -> intermediate -> leaf: one signing certificate below the root, none below the intermediate.
 ROOT_PATH_LENGTH = 1

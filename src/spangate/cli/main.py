@@ -125,7 +125,10 @@ def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False)
         out.print(line)
 
 
-@app.command(epilog="Examples: spangate up; spangate up --port 9443; SPANNER_EMULATOR_HOST=127.0.0.1:9010 spangate up")
+@app.command(
+    epilog="Examples: spangate up; spangate up --port 9443; spangate up --keys keys --passphrase-file passphrase; "
+    "SPANNER_EMULATOR_HOST=127.0.0.1:9010 spangate up"
+)
 @_command
 def up(
     intent: IntentOption = Path(INTENT_FILE),
@@ -138,6 +141,20 @@ def up(
             help="Share sealing keys with other gateways in this database: projects/P/instances/I/databases/D.",
         ),
     ] = "",
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Keep the authority's keys here, encrypted, so that its root outlives a restart; else in memory.",
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The passphrase of these keys; else SPANGATE_KEY_PASSPHRASE_FILE names it, or systemd gives it.",
+        ),
+    ] = None,
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
@@ -154,7 +171,7 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port=port, workers=workers, shared_state=shared),
+            UpOptions(intent, port, workers, shared, keys, passphrase_file),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),

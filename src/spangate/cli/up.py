@@ -26,7 +26,7 @@ def render_installed(console: Console, installed: Installed) -> None:
         ("gateway", f"{running.gateway}, mutual TLS for {policy.trust_domain} (pid {pids['gateway']})"),
         ("Spanner", f"{running.spanner}, {installed.emulator}" + (f" (pid {spanner_pid})" if spanner_pid else "")),
         ("checkpoint", f"policy {policy.version} (pid {pids['checkpoint']})"),
-        ("authority", f"certificates of one hour, renewed by themselves (pid {running.pid})"),
+        ("authority", f"certificates of one hour, renewed by themselves; {installed.authority} (pid {running.pid})"),
         ("state", f"{installed.state}: audit, decisions and logs"),
     ]
     console.print(f"Spangate is up ({installed.seconds:.1f} s).", style="bold")

@@ -1,0 +1,141 @@
+"""The authority's state in SQLite: certificates and who signs, and what was issued. Never a private key.
+
+Rules: one file, 0600, write-ahead logged; a state is replaced in one transaction that is on the disk when `save`
+returns. Of leaves, those that have ended are forgotten after a while. A file that is none of ours is an error, never
+overwritten.
+Not here: what a state means (authority/generations.py), the keys (key_keepers.py).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from spangate.authority.ca import Issued
+from spangate.authority.generations import AuthorityState, Generation
+from spangate.errors import TryAgain, YourFault
+
+FILE = "authority.sqlite"
+# Leaves that have ended are of interest for an inquiry on the days after.
+KEPT = timedelta(days=30)
+_BUSY_SECONDS = 5.0
+_PRUNE_EVERY = 1000
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS authority (
+  one INTEGER PRIMARY KEY CHECK (one = 1), trust_domain TEXT NOT NULL, signing INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS generations (
+  number INTEGER PRIMARY KEY, root_pem TEXT NOT NULL, root_key TEXT NOT NULL,
+  intermediate_pem TEXT NOT NULL, intermediate_key TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS issued (
+  serial TEXT PRIMARY KEY, kind TEXT NOT NULL, identity TEXT NOT NULL, not_before INTEGER NOT NULL,
+  not_after INTEGER NOT NULL, dns_names TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
+"""
+
+
+class AuthorityFile:
+    """A StateStore, and the record of what was issued. Any thread may use it."""
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        """Makes the file if need be. Raises YourFault for one that is none of ours, TryAgain if it cannot be used."""
+        self._path = path
+        self._now = now
+        self._lock = threading.Lock()
+        self._recorded = 0
+        try:
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+        except OSError as error:
+            raise TryAgain(f"cannot keep the authority in `{path}`: {error.strerror}") from error
+        with self._used() as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            tables = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+            if version not in (0, _VERSION) or (version == 0 and tables):
+                raise YourFault(f"`{path}` was not written by this version of Spangate", help="move it away")
+            database.execute("PRAGMA journal_mode = WAL")
+            database.executescript(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def load(self) -> AuthorityState | None:
+        """See authority.generations.StateStore."""
+        with self._used() as database:
+            row = database.execute("SELECT trust_domain, signing FROM authority").fetchone()
+            if row is None:
+                return None
+            found = database.execute(
+                "SELECT number, root_pem, root_key, intermediate_pem, intermediate_key FROM generations ORDER BY number"
+            ).fetchall()
+        generations = tuple(Generation(*one) for one in found)
+        if row[1] not in {one.number for one in generations}:
+            raise YourFault(f"the authority in `{self._path}` is damaged", help="put a copy of the file back")
+        return AuthorityState(row[0], generations, row[1])
+
+    def save(self, state: AuthorityState) -> None:
+        """See authority.generations.StateStore."""
+        rows = [
+            (one.number, one.root_pem, one.root_key, one.intermediate_pem, one.intermediate_key)
+            for one in state.generations
+        ]
+        with self._used() as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("INSERT OR REPLACE INTO authority VALUES (1, ?, ?)", (state.trust_domain, state.signing))
+            database.execute("DELETE FROM generations")
+            database.executemany("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", rows)
+            database.execute("COMMIT")
+
+    def record(self, issued: Issued) -> None:
+        """Writes down what was issued: an `authority.ca.Record`. Raises TryAgain."""
+        row = (
+            f"{issued.serial:x}",
+            issued.kind,
+            issued.identity,
+            int(issued.not_before.timestamp()),
+            int(issued.not_after.timestamp()),
+            ",".join(issued.dns_names),
+        )
+        with self._lock:
+            self._recorded += 1
+            prune = self._recorded % _PRUNE_EVERY == 0
+        with self._used() as database:
+            database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+            if prune:
+                oldest = int((self._now() - KEPT).timestamp())
+                database.execute("DELETE FROM issued WHERE kind = 'svid' AND not_after < ?", (oldest,))
+
+    def issued(self) -> tuple[Issued, ...]:
+        """Everything that is written down, in the order of ends."""
+        with self._used() as database:
+            rows = database.execute(
+                "SELECT kind, identity, serial, not_before, not_after, dns_names FROM issued ORDER BY not_after, serial"
+            ).fetchall()
+        return tuple(
+            Issued(
+                kind, identity, int(serial, 16), _moment(begins), _moment(ends), tuple(filter(None, names.split(",")))
+            )
+            for kind, identity, serial, begins, ends, names in rows
+        )
+
+    @contextmanager
+    def _used(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for each use: SQLite's belong to one thread."""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:
+                # On the disk when a transaction ends, also in a write-ahead log.
+                database.execute("PRAGMA synchronous = FULL")
+                yield database
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise TryAgain(f"cannot use the authority in `{self._path}`: {error}") from error
+            raise YourFault(f"`{self._path}` is not an authority's file: {error}", help="move it away") from error
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
