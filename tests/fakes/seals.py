@@ -59,13 +59,25 @@ def opened_name(sealed: str, identity: bytes, database: str) -> str:
     return raw
 
 
-def change_ids(request: Any, change: Callable[[bytes, bytes], bytes]) -> None:
-    """Replaces every id and token of a request in google.protobuf by `change(value, kinds)`."""
+def is_forgotten(sealed: bytes) -> bool:
+    """Whether it was sealed under another key than KEY, by its looks."""
+    return len(sealed) > 27 and sealed[-27:-26] in (b"r", b"w", b"p", b"t") and sealed[-26:-22] != KEY_ID
+
+
+def change_ids(
+    request: Any,
+    change: Callable[[bytes, bytes], bytes],
+    previously: Callable[[bytes, bytes], bytes] | None = None,
+) -> None:
+    """Replaces every id and token of a request in google.protobuf by `change(value, kinds)`; the id of an earlier
+    attempt by `previously`, if that is given.
+    """
+    change_previous = previously or change
 
     def previous(options: Any) -> None:
         found = options.read_write.multiplexed_session_previous_transaction_id
         if found:
-            options.read_write.multiplexed_session_previous_transaction_id = change(found, b"rwp")
+            options.read_write.multiplexed_session_previous_transaction_id = change_previous(found, b"rwp")
 
     for field, value in request.ListFields():
         if field.name in ("options", "single_use_transaction"):

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from fakes.envoy import IDENTITY
-from fakes.seals import change_ids, is_sealed, is_sealed_name, opened, opened_name, seal, seal_name
+from fakes.seals import change_ids, is_forgotten, is_sealed, is_sealed_name, opened, opened_name, seal, seal_name
 from spangate.model.database import DatabasePath
 from spangate.model.sqltype import SqlType
 from spangate.rpc.shape import MutationKind, MutationShape, ReadShape, Shape, Statement
@@ -165,7 +165,12 @@ def is_owned(method: str, request: Any) -> bool:
     copy.CopyFrom(request)
     try:
         opened_name(name, IDENTITY, database)
-        change_ids(copy, lambda value, kinds: opened(value, kinds, IDENTITY, database.encode()))
+
+        def mine(value: bytes, kinds: bytes) -> bytes:
+            return opened(value, kinds, IDENTITY, database.encode())
+
+        # Under a key that is gone, it only loses its place in the queue.
+        change_ids(copy, mine, lambda value, kinds: b"" if is_forgotten(value) else mine(value, kinds))
     except ValueError:
         return False
     return True

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.clock import FakeClock
-from spangate.adapters.key_keepers import MemoryKeys
+from fakes.tokens import kept
 from spangate.adapters.keys import SystemKeys
-from spangate.authority.jwt_keys import AHEAD, SIGNS, TEND, JwtKey, KeptJwtKeys, public_jwk, tended
+from spangate.authority.jwt_keys import AHEAD, SIGNS, TEND, JwtKey, public_jwk, tended
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX, BadToken, read_token
 from spangate.authority.jwt_svid import LIFETIME, IssuedJwt, JwtAuthority, validate_jwt_svid
 from spangate.authority.jwt_verify import CLOCK_SKEW
@@ -30,10 +30,6 @@ NOON = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
 CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
 AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x"
 ISSUER = "https://id.shop.example"
-
-
-def kept() -> KeptJwtKeys:
-    return KeptJwtKeys(MemoryKeys(), lambda: f"{SystemKeys().new_serial():x}"[:16])
 
 
 class World:

@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.clock import NOON, FakeClock
 from fakes.http import get, post
 from fakes.keys import FakeKeys
+from fakes.tokens import jwt_authority
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import SvidClient, verified
 from spangate.adapters.svid_door import BODY_BYTES_MAX, svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
+from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.template import INTERMEDIATE_LIFETIME
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
@@ -34,6 +36,7 @@ class Door:
     path: Path
     clock: FakeClock
     authority: Authority
+    tokens: JwtAuthority
 
     def sign(self, body: object) -> tuple[int, Any]:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -46,8 +49,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     path = tmp_path_factory.mktemp("d") / "a.sock"
     clock = FakeClock()
     authority = Authority.create("shop.example", clock, FakeKeys())
-    with UnixServer(svid_app(authority, reserved=[GATEWAY]), path, name="authority"):
-        yield Door(path, clock, authority)
+    tokens = jwt_authority(clock)
+    with UnixServer(svid_app(authority, tokens, reserved=[GATEWAY]), path, name="authority"):
+        yield Door(path, clock, authority, tokens)
 
 
 @pytest.fixture
@@ -63,6 +67,33 @@ def test_a_workload_gets_a_certificate_for_a_key_that_never_left_it(door: Door) 
     assert svid.secrets.bundle_pem == door.authority.bundle_pem()
     assert svid.secrets.key_pem.startswith("-----BEGIN PRIVATE KEY-----")
     assert "PRIVATE KEY" not in repr(svid)
+
+
+def test_a_workload_gets_a_token_for_its_audience(door: Door) -> None:
+    token, expires_at = SvidClient(door.path, FakeKeys()).token(CHECKOUT, ["orders"])
+    assert door.tokens.validate(token, "orders").identity == CHECKOUT
+    assert expires_at == "2030-01-02T12:05:00Z"
+    assert SvidClient(door.path, FakeKeys()).keys() == door.tokens.jwks()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"identity": str(GATEWAY), "audiences": ["a"]}, 403),
+        ({"identity": "spiffe://bank.example/ns/a/sa/b", "audiences": ["a"]}, 403),
+        ({"identity": "spiffe://shop.example/../x", "audiences": ["a"]}, 400),
+        ({"identity": str(CHECKOUT), "audiences": []}, 400),
+        ({"identity": str(CHECKOUT), "audiences": "a"}, 400),
+        ({"identity": str(CHECKOUT), "audiences": [1]}, 400),
+        ({"identity": str(CHECKOUT), "audiences": ["a"], "ttl": 9}, 400),
+        ({"identity": str(CHECKOUT)}, 400),
+        ([], 400),
+    ],
+)
+def test_a_token_is_refused(door: Door, body: object, status: int) -> None:
+    answered, answer = post(door.path, "/token", json.dumps(body).encode())
+    assert answered == status
+    assert b'token"' not in answer
 
 
 def test_the_bundle_is_there_for_everybody_behind_the_door(door: Door) -> None:

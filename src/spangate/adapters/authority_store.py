@@ -17,6 +17,7 @@ from pathlib import Path
 
 from spangate.authority.ca import Issued
 from spangate.authority.generations import AuthorityState, Generation
+from spangate.authority.jwt_svid import IssuedJwt
 from spangate.errors import TryAgain, YourFault
 
 FILE = "authority.sqlite"
@@ -93,14 +94,16 @@ class AuthorityFile:
 
     def record(self, issued: Issued) -> None:
         """Writes down what was issued: an `authority.ca.Record`. Raises TryAgain."""
-        row = (
-            f"{issued.serial:x}",
-            issued.kind,
-            issued.identity,
-            int(issued.not_before.timestamp()),
-            int(issued.not_after.timestamp()),
-            ",".join(issued.dns_names),
-        )
+        self._write(f"{issued.serial:x}", issued)
+
+    def record_token(self, issued: IssuedJwt) -> None:
+        """Writes down that a token was issued, to whom and for whom; not the token. Raises TryAgain."""
+        facts = Issued("jwt", str(issued.identity), 0, issued.issued_at, issued.expires_at, issued.audiences)
+        self._write(issued.token_id, facts)
+
+    def _write(self, number: str, issued: Issued) -> None:
+        begins, ends = (int(moment.timestamp()) for moment in (issued.not_before, issued.not_after))
+        row = (number, issued.kind, issued.identity, begins, ends, "\n".join(issued.dns_names))
         with self._lock:
             self._recorded += 1
             prune = self._recorded % _PRUNE_EVERY == 0
@@ -108,7 +111,7 @@ class AuthorityFile:
             database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
             if prune:
                 oldest = int((self._now() - KEPT).timestamp())
-                database.execute("DELETE FROM issued WHERE kind = 'svid' AND not_after < ?", (oldest,))
+                database.execute("DELETE FROM issued WHERE kind IN ('svid', 'jwt') AND not_after < ?", (oldest,))
 
     def issued(self) -> tuple[Issued, ...]:
         """Everything that is written down, in the order of ends."""
@@ -118,7 +121,7 @@ class AuthorityFile:
             ).fetchall()
         return tuple(
             Issued(
-                kind, identity, int(serial, 16), _moment(begins), _moment(ends), tuple(filter(None, names.split(",")))
+                kind, identity, int(serial, 16), _moment(begins), _moment(ends), tuple(filter(None, names.split("\n")))
             )
             for kind, identity, serial, begins, ends, names in rows
         )

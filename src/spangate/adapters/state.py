@@ -39,6 +39,7 @@ class Running:
     gateway: str
     gateway_identity: str
     authority_socket: str
+    issuer: str
     spanner: str
     emulator: bool
     project: str

