@@ -119,6 +119,7 @@ OUTER = ["T t", "(SELECT A AS S, B FROM T) t", "(SELECT STRUCT(A AS x) AS S, 1 A
 INNER = ["C c", "C", "C c, D", "C AS S", "(SELECT N FROM C) c", "D JOIN C c USING (Id)"]
 
 
+@pytest.mark.thorough
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     asked=st.sampled_from(EXPRESSIONS),
