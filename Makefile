@@ -32,7 +32,7 @@ lint: $(STAMP)  ## Lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-check: setup lint  ## Lint and the fast tests: not end-to-end, nor the longest searches
+check: setup lint  ## Lint and the fast tests: not end-to-end, nor the searches of tests/properties
 	$(BIN)/python -m pytest -q -m "not e2e and not thorough"
 
 test: setup lint  ## Everything: lint, unit, properties, conformance, docs, end-to-end

@@ -144,9 +144,15 @@ def expected_rewrite(method: str, request: Any, role: str, tag: str, owner: str)
         if not session.multiplexed:
             session.labels[OWNER_LABEL] = f"i{owner}"
     field, usual = NAMES[method]
+    # What Spanner has received holds raw ids already, which may look like anything.
     if usual == SESSION and is_sealed_name(getattr(request, field)):
         setattr(found, field, getattr(request, field)[:-42])
-    change_ids(found, lambda value, _: value[:-27] if is_sealed(value) else value)
+
+        def raw(value: bytes, _: bytes) -> bytes:
+            return value[:-27] if is_sealed(value) else value
+
+        # An earlier attempt's id under a key that is gone is left out: it only keeps a place in the queue.
+        change_ids(found, raw, lambda value, kinds: b"" if is_forgotten(value) else raw(value, kinds))
     if "routing_hint" in names:
         found.ClearField("routing_hint")
     if "request_options" in names:

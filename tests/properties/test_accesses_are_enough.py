@@ -22,8 +22,6 @@ from spangate.sql.ddl import parse_ddl
 from spangate.sql.engine import EngineFailure
 from spangate.sql.googlesql import Analyzer
 
-pytestmark = pytest.mark.thorough
-
 SCHEMA = parse_ddl("""
     CREATE TABLE T (a INT64, b INT64, c INT64, d INT64) PRIMARY KEY (a);
     CREATE TABLE U (a INT64, e INT64, f INT64) PRIMARY KEY (a);
