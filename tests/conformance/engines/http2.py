@@ -28,9 +28,13 @@ class Http2:
         self._socket = context.wrap_socket(plain, server_hostname="localhost")
         self._received = b""
         self._stream = -1
-        self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0, b""))
         # So much may be answered before this client would have to say that it has read it.
-        self._socket.sendall(_frame(WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big")))
+        window = _frame(WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big"))
+        try:
+            self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0, b"") + window)
+        except OSError:
+            self._socket.close()
+            raise
 
     def close(self) -> None:
         self._socket.close()

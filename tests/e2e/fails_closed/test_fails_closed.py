@@ -6,9 +6,11 @@ import inspect
 import os
 import re
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,9 +18,12 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.cloud.spanner_v1 import types
 from google.cloud.spanner_v1.services.spanner.transports.grpc import SpannerGrpcTransport
 
+from conformance.engines.http2 import Http2
+from conformance.wire import framed
 from e2e.harness import (
     CHECKOUT,
     DATABASE,
@@ -193,6 +198,16 @@ def test_a_certificate_made_by_hand_is_accepted_when_its_name_is_right(own_site:
         [f"{CHECKOUT}%00"],
         [f"spiffe://{TRUST_DOMAIN.upper()}/ns/shop/sa/checkout"],
         [f"https://{TRUST_DOMAIN}/ns/shop/sa/checkout"],
+        [f"{CHECKOUT}\0"],
+        [f"spiffe://{TRUST_DOMAIN}\0.evil.example/ns/shop/sa/checkout"],
+        [f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/checkout\0/x"],
+        [f"{CHECKOUT}\n"],
+        [f"spiffe://{TRUST_DOMAIN}\n/ns/shop/sa/checkout"],
+        [f"spiffe://{TRUST_DOMAIN}/ns/other/../shop/sa/checkout"],
+        [f"spiffe://{TRUST_DOMAIN}//ns/shop/sa/checkout"],
+        [f"{CHECKOUT}/"],
+        [f"spiffe://{TRUST_DOMAIN}"],
+        [str(CHECKOUT), str(CHECKOUT)],
     ],
 )
 def test_a_certificate_with_other_names_than_one_spiffe_id_of_ours_is_refused(
@@ -202,6 +217,79 @@ def test_a_certificate_with_other_names_than_one_spiffe_id_of_ours_is_refused(
     with gateway.client(_signed_by_us(own_site, *uris)) as client:
         answer = client.refusal("ExecuteSql", SELECT)
     assert answer.code is DENIED
+    (line,) = audit.wait(1)
+    assert (line["reason"], line["decision"], line["identity"]) == ("untrusted-certificate", "refuse", None)
+
+
+def _chain(own_site: Site, shape: str) -> Svid:
+    """A certificate of `CHECKOUT` whose chain is not leaf, intermediate, root, or which is no leaf."""
+    authority, now = own_site.authority, _now()
+    key, between = SystemKeys().new_key(), SystemKeys().new_key()
+
+    def made(
+        holder: ec.EllipticCurvePrivateKey,
+        issuer: x509.Name,
+        signer: ec.EllipticCurvePrivateKey,
+        *,
+        ca: bool = False,
+        begins: timedelta = timedelta(minutes=-1),
+        subject: str = "",
+    ) -> x509.Certificate:
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(CHECKOUT))])
+        name = [x509.NameAttribute(x509.NameOID.COMMON_NAME, subject)] if subject else []
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name(name))
+            .issuer_name(issuer)
+            .public_key(holder.public_key())
+            .serial_number(SystemKeys().new_serial())
+            .not_valid_before(now + begins)
+            .not_valid_after(now + timedelta(minutes=10))
+            .add_extension(names, critical=not subject)
+        )
+        if ca:
+            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        return builder.sign(signer, hashes.SHA256())
+
+    ours, ours_key = authority._intermediate, authority._intermediate_key
+    match shape:
+        case "no intermediate":
+            chain = [made(key, ours.subject, ours_key)]
+        case "below a leaf":
+            leaf = made(between, ours.subject, ours_key, subject="leaf")
+            chain = [made(key, leaf.subject, between), leaf, ours]
+        case "below one more authority":
+            more = made(between, ours.subject, ours_key, ca=True, subject="more")
+            chain = [made(key, more.subject, between), more, ours]
+        case "an authority itself":
+            chain, key = [ours], ours_key
+        case "not yet":
+            chain = [made(key, ours.subject, ours_key, begins=timedelta(minutes=5)), ours]
+        case _:
+            raise ValueError(shape)
+    pem = "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in chain)
+    secrets = Secrets(chain_pem=pem, key_pem=key_pem(key), bundle_pem=authority.bundle_pem())
+    return Svid(CHECKOUT, secrets, chain[0].not_valid_after_utc, chain[0].serial_number)
+
+
+@pytest.mark.parametrize(
+    "shape", ["no intermediate", "below a leaf", "below one more authority", "an authority itself", "not yet"]
+)
+def test_a_chain_of_another_shape_is_refused(own_site: Site, gateway: Gateway, tmp_path: Path, shape: str) -> None:
+    audit = own_site.audit()
+    svid = _chain(own_site, shape)
+    # gRPC's own client would not even load some of these.
+    file = tmp_path / "client.pem"
+    file.write_text(svid.secrets.key_pem + svid.secrets.chain_pem)
+    context = ssl.create_default_context(cadata=svid.secrets.bundle_pem)
+    context.load_cert_chain(file)
+    if shape == "an authority itself":
+        # A key that signs certificates may sign no handshake: TLS itself ends it.
+        with pytest.raises(OSError), closing(Http2(gateway.address, context)) as client:
+            client.call(SERVICE + "ExecuteSql", framed(encode(SELECT)), {})
+        return
+    with closing(Http2(gateway.address, context)) as client:
+        client.call(SERVICE + "ExecuteSql", framed(encode(SELECT)), {})
     (line,) = audit.wait(1)
     assert (line["reason"], line["decision"], line["identity"]) == ("untrusted-certificate", "refuse", None)
 
