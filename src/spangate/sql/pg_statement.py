@@ -32,6 +32,10 @@ from spangate.sql.pg_parse import (
 from spangate.sql.pg_query import Queries
 from spangate.sql.pg_scope import Entry, Field, Level, NotReadable, Reads, Relation
 
+# Time and memory follow the number of tokens, comments among them: this many take a second, and no thread waits longer
+# than a third of one for the tree to be read. Spanner's own bound of 80,000 mutations for a commit fits in.
+TOKENS_MAX = 200_000
+
 
 def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
     """What `sql` does, one Access for each operation and table, sorted, names spelled as in the schema.
@@ -42,7 +46,10 @@ def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
     if len(sql) > LIMITS.statement_characters_max:
         raise UnreadableStatement(f"the statement is longer than {LIMITS.statement_characters_max} characters")
     try:
-        check_names(sql, tokens_of(sql))
+        tokens = tokens_of(sql)
+        if len(tokens) > TOKENS_MAX:
+            raise NotReadable(f"the statement has more than {TOKENS_MAX} words, values and signs")
+        check_names(sql, tokens)
         return _accesses(trees_of(sql), schema)
     except PgSyntaxError as error:
         raise UnreadableStatement(error.message + _place(sql, error.offset)) from error
