@@ -384,7 +384,7 @@ def test_a_statement_has_a_bound_of_tokens_and_says_so() -> None:
     # `SELECT 1 IN ( 1 )` and, for each value more, a comma and the value.
     pairs = (TOKENS_MAX - 6) // 2
     assert found("SELECT 1 IN (1" + ",1" * pairs + ")") == []
-    with pytest.raises(UnreadableStatement, match=f"^the statement has more than {TOKENS_MAX} words, values and signs$"):
+    with pytest.raises(UnreadableStatement, match=f"^the statement has more than {TOKENS_MAX} words, values"):
         pg_accesses(SCHEMA, "SELECT 1 IN (1" + ",1" * (pairs + 1) + ")")
     with pytest.raises(UnreadableStatement, match="too large for one that is nested so deeply"):
         pg_accesses(SCHEMA, "TABLE t" + " UNION TABLE t" * 15_000)
