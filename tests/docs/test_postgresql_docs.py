@@ -12,7 +12,7 @@ from spangate.sql.pg_ddl import parse_pg_ddl
 from spangate.sql.pg_expression import PARAMETERS_MAX
 from spangate.sql.pg_from import JOINS_MAX
 from spangate.sql.pg_scope import DEPTH_MAX
-from spangate.sql.pg_statement import pg_accesses
+from spangate.sql.pg_statement import TOKENS_MAX, pg_accesses
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/postgresql.md").read_text(encoding="utf-8")
 SCHEMA = parse_pg_ddl("""
@@ -47,6 +47,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
     found = {what: int(number.replace(",", "")) for what, number in rows.items()}
     assert found == {
         "characters of a statement": LIMITS.statement_characters_max,
+        "words, values, signs and comments of a statement": TOKENS_MAX,
         "parameters": PARAMETERS_MAX,
         "queries inside one another": DEPTH_MAX,
         "joins of a FROM clause": JOINS_MAX,

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from fakes import shop
-from spangate.intent import IntentErrors, IntentProblem, parse_intent
+from spangate.intent import IntentErrors, IntentProblem, parse_intent, reader
 from spangate.intent.errors import PROBLEMS_MAX, shown
-from spangate.intent.words import FILE_BYTES_MAX, LATER_WORDS
+from spangate.intent.words import FILE_BYTES_MAX, LATER_WORDS, NODES_MAX
 from spangate.model.policy import Position
 from spangate.model.schema import ObjectKind, SchemaObject
 
@@ -282,6 +282,24 @@ def test_problems_come_in_the_order_of_the_file_and_know_how_many_were_left_out(
     assert positions == sorted(positions)
     assert (len(positions), caught.value.more) == (PROBLEMS_MAX, 70 - PROBLEMS_MAX)
     assert caught.value.exit_code == 2
+
+
+def test_a_file_of_countless_keys_is_refused_before_all_of_them_are_read() -> None:
+    with pytest.raises(IntentErrors) as caught:
+        parse_intent("spangate: v1\n" + "".join(f"k{number:05}: 1\n" for number in range(90_000)), shop.FILE)
+    (problem,) = caught.value.problems
+    assert problem.message == f"the file holds more than {NODES_MAX} keys, values and lists"
+    # The mapping, and two for each line.
+    assert problem.position.line == NODES_MAX // 2
+
+
+def test_no_near_names_are_sought_for_keys_that_are_only_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    sought: list[str] = []
+    monkeypatch.setattr(reader, "nearest", lambda name, existing: sought.append(name))
+    with pytest.raises(IntentErrors) as caught:
+        parse_intent("".join(f"k{number:05}: 1\n" for number in range(3_000)), shop.FILE)
+    assert len(caught.value.problems) == PROBLEMS_MAX
+    assert len(sought) < PROBLEMS_MAX
 
 
 def test_problems_of_adapters_render_like_our_own() -> None:

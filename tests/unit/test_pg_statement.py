@@ -15,7 +15,7 @@ from spangate.sql.pg_ddl import parse_pg_ddl
 from spangate.sql.pg_expression import PARAMETERS_MAX
 from spangate.sql.pg_from import JOINS_MAX
 from spangate.sql.pg_scope import DEPTH_MAX
-from spangate.sql.pg_statement import pg_accesses
+from spangate.sql.pg_statement import TOKENS_MAX, pg_accesses
 
 SCHEMA = parse_pg_ddl("""
     CREATE TABLE t (a bigint PRIMARY KEY, b bigint, c bigint, d text);
@@ -281,9 +281,9 @@ BOUNDS = {
 BEYOND = {
     "length": "SELECT " + "1" * LIMITS.statement_characters_max,
     "parentheses": "SELECT " + "(" * 100_000 + "1" + ")" * 100_000,
-    "a sum": "SELECT 1" + "+1" * 100_000,
-    "casts": "SELECT 1" + "::int" * 100_000,
-    "tests": "SELECT a" + " IS NULL" * 100_000 + " FROM t",
+    "a sum": "SELECT 1" + "+1" * 90_000,
+    "casts": "SELECT 1" + "::int" * 90_000,
+    "tests": "SELECT a" + " IS NULL" * 90_000 + " FROM t",
     "calls": "SELECT " + "abs(" * 20_000 + "1" + ")" * 20_000,
     "queries": "SELECT " + "(SELECT " * DEPTH_MAX + "1" + ")" * DEPTH_MAX,
     "subqueries": "SELECT * FROM " + "(SELECT * FROM " * 1_000 + "t" + ") x" * 1_000,
@@ -366,6 +366,8 @@ def test_the_pool_reads_each_statement_in_the_dialect_of_its_schema() -> None:
         "WITH q0 AS (SELECT 1 AS a), "
         + ", ".join(f"q{number} AS (SELECT *, * FROM q{number - 1})" for number in range(1, 26))
         + " SELECT * FROM q25",
+        "TABLE t" + " UNION TABLE t" * 30_000,
+        "SELECT 1 WHERE 1 IN (" + "1," * 499_000 + "1)",
     ],
     ids=lambda sql: sql[:20],
 )
@@ -376,6 +378,20 @@ def test_what_would_take_minutes_is_refused_in_seconds(sql: str) -> None:
         pg_accesses(schema, sql)
     # Most take a tenth of a second; the bound is for slow machines.
     assert time.process_time() - began < 5
+
+
+def test_a_statement_has_a_bound_of_tokens_and_says_so() -> None:
+    # `SELECT 1 IN ( 1 )` and, for each value more, a comma and the value.
+    pairs = (TOKENS_MAX - 6) // 2
+    assert found("SELECT 1 IN (1" + ",1" * pairs + ")") == []
+    with pytest.raises(UnreadableStatement, match=f"^the statement has more than {TOKENS_MAX} words, values"):
+        pg_accesses(SCHEMA, "SELECT 1 IN (1" + ",1" * (pairs + 1) + ")")
+    with pytest.raises(UnreadableStatement, match="too large for one that is nested so deeply"):
+        pg_accesses(SCHEMA, "TABLE t" + " UNION TABLE t" * 15_000)
+
+
+def test_long_texts_are_no_reason_to_refuse() -> None:
+    assert found("SELECT a FROM t WHERE d = '" + "a + " * 240_000 + "'") == ["read t(a, d)"]
 
 
 def test_rows_of_signs_in_comments_and_texts_are_read() -> None:

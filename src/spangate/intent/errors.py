@@ -57,14 +57,19 @@ class Problems:
 
     def add(self, position: Position, message: str, help: str | None = None) -> None:  # noqa: A002 - the field's own word
         """Note one problem; beyond PROBLEMS_MAX only their number is kept."""
-        if len(self._found) < PROBLEMS_MAX:
+        if not self.full:
             self._found.append(IntentProblem(position, message, help))
         else:
             self._more += 1
 
+    @property
+    def full(self) -> bool:
+        """Whether what is added from now on is only counted."""
+        return len(self._found) >= PROBLEMS_MAX
+
     def suggest(self, name: str, existing: Sequence[str], kind: str) -> str | None:
         """A help line for a name that does not exist: the nearest one, or all there are if they are few."""
-        if len(self._found) >= PROBLEMS_MAX:
+        if self.full:
             return None
         found = nearest(name, existing)
         if found is not None:

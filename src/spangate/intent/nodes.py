@@ -28,7 +28,7 @@ from ruamel.yaml.events import (
 )
 
 from spangate.intent.errors import PROBLEMS_MAX, SHOWN_CHARACTERS_MAX, Problems, shown
-from spangate.intent.words import DEPTH_MAX, FILE_BYTES_MAX
+from spangate.intent.words import DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX
 from spangate.model.policy import Position
 
 # Everything that is not text a person can see: controls, the line breaks only some programs know, bidirectional
@@ -206,6 +206,7 @@ class _Builder:
         self._problems = problems
         self._open: list[_Open] = []
         self._documents = 0
+        self._nodes = 0
         self.root: Node | None = None
         self.last = Position(file, 1, 1)
 
@@ -231,6 +232,10 @@ class _Builder:
         return True
 
     def _take_node(self, event: NodeEvent, position: Position) -> bool:
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            self._problems.add(position, f"the file holds more than {NODES_MAX} keys, values and lists")
+            return False
         for what, name in (("anchors", event.anchor), ("tags", getattr(event, "tag", None))):
             if name is not None:
                 self._problems.add(position, f"YAML {what} ({self._source(event)}) are not used in an intent file")

@@ -58,6 +58,8 @@ class Reader:
         else:
             help_line = self.problems.suggest(key.text, tuple(keys), "known here")
         self.problems.add(key.position, f"unknown key {shown(key.text)}", help_line)
+        if self.problems.full:
+            return None  # whether a key that is missing is this one does not matter any more
         return before_colon if colon else nearest(key.text, keys)
 
     def named(self, node: Node | None, what: str, read_name: _ReadName) -> Iterator[tuple[Word, Node]]:

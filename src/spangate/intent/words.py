@@ -24,6 +24,9 @@ TAGS_KEEP = "keep"
 FILE_BYTES_MAX = MIB
 # The format itself is five levels deep.
 DEPTH_MAX = 16
+# Keys, texts, lists and mappings. YAML is read at some 20,000 of them a second; a file of FILE_BYTES_MAX with a table
+# on each line has fewer.
+NODES_MAX = 70_000
 # Names of identities become database roles (`sg_` + name, at most 63 characters).
 IDENTITY_NAME_CHARACTERS_MAX = 60
 # Spanner: "Table name length: 1 to 128 characters", and the same for columns

@@ -13,15 +13,12 @@ about rows (googlesql.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 from spangate.model.schema import ObjectKind, Schema, SchemaObject
 from spangate.sql.ddl_alter import alter_index, alter_table, drop_index, drop_table
 from spangate.sql.ddl_cursor import Cursor
 from spangate.sql.ddl_database import Database
 from spangate.sql.ddl_table import create_index, create_table
-from spangate.sql.ddl_tokens import DdlError, Kind, Token, text_without_comments, tokens_of
+from spangate.sql.ddl_tokens import DdlError, scan, statements, text_without_comments
 from spangate.sql.objects import security
 
 __all__ = ["DdlError", "parse_ddl"]
@@ -60,31 +57,20 @@ _KINDS: dict[tuple[str, ...], ObjectKind] = {tuple(kind.value.upper().split()): 
 def parse_ddl(text: str) -> Schema:
     """The schema that `text` creates in an empty database; raises DdlError at the first mistake."""
     database = Database()
-    statements: list[str] = []
-    tokens = tokens_of(text)
-    for statement in _statements(tokens):
-        statements.append(text_without_comments(text, statement[:-1]))
-        _run(Cursor(statement), database, statements[-1])
-    if not statements:
-        raise tokens[-1].error("the schema is empty")
+    texts: list[str] = []
+    for statement in statements(scan(text)):
+        texts.append(text_without_comments(text, statement[:-1]))
+        _run(Cursor(statement), database, texts[-1])
+    if not texts:
+        *_, end = scan(text)
+        raise end.error("the schema is empty")
     return Schema(
         tables=tuple(database.tables.values()),
         indexes=tuple(database.indexes.values()),
         objects=tuple(database.objects.values()),
         functions=tuple(sorted(database.functions)),
-        statements=tuple(statements),
+        statements=tuple(texts),
     )
-
-
-def _statements(tokens: list[Token]) -> Iterator[list[Token]]:
-    """The tokens of each statement and an END token where it ends; empty statements are left out."""
-    statement: list[Token] = []
-    for token in tokens:
-        if token.kind is not Kind.END and not token.is_symbol(";"):
-            statement.append(token)
-        elif statement:
-            yield [*statement, replace(token, kind=Kind.END)]
-            statement = []
 
 
 def _run(cursor: Cursor, database: Database, text: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from spangate.model.schema import Table
 from spangate.sql.ddl_column import column_of, skip_generation, skip_value, type_of
 from spangate.sql.ddl_cursor import Cursor
-from spangate.sql.ddl_database import Database, column_named, unknown
+from spangate.sql.ddl_database import Database, check_room, column_named, unknown
 from spangate.sql.ddl_table import at_constraint, constraint, interleave, on_delete, table_clause
 from spangate.sql.ddl_tokens import Kind
 
@@ -92,6 +92,7 @@ def _add(cursor: Cursor, database: Database, table: Table) -> None:
         if parsed.is_key:
             raise parsed.token.error(f"table `{table.name}` has its primary key already")
         if table.column(parsed.column.name) is None:
+            check_room(len(table.columns), parsed.token)
             database.put(replace(table, columns=(*table.columns, parsed.column)))
         elif not may_exist:
             raise parsed.token.error(f"column `{parsed.column.name}` exists already")

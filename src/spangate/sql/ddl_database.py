@@ -14,6 +14,15 @@ from spangate.model.nearest import nearest
 from spangate.model.schema import Column, Index, SchemaObject, Table
 from spangate.sql.ddl_tokens import DdlError, Token
 
+# "Columns per table: 1,024" (https://cloud.google.com/spanner/quotas#tables). Names are looked for one by one.
+COLUMNS_MAX = 1_024
+
+
+def check_room(count: int, token: Token) -> None:
+    """Raises at the column `token` if its table has `count` columns before it and can have no more."""
+    if count >= COLUMNS_MAX:
+        raise token.error(f"a table has at most {COLUMNS_MAX} columns")
+
 
 def unknown(what: str, token: Token, name: str, existing: Iterable[str]) -> DdlError:
     """The error for a name that does not exist, with the nearest one that does."""

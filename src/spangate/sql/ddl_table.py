@@ -14,7 +14,7 @@ from dataclasses import replace
 from spangate.model.schema import Index, Table
 from spangate.sql.ddl_column import ParsedColumn, column_of
 from spangate.sql.ddl_cursor import Cursor
-from spangate.sql.ddl_database import Database, column_named, columns_named
+from spangate.sql.ddl_database import Database, check_room, column_named, columns_named
 from spangate.sql.ddl_tokens import Kind, Token
 
 _CLAUSES = ("INTERLEAVE", "ROW", "OPTIONS")
@@ -39,6 +39,7 @@ def create_table(cursor: Cursor, database: Database) -> None:
             cursor.next()
             cursor.names("a table name")
         else:
+            check_room(len(columns), cursor.token)
             columns.append(column_of(cursor))
         if not cursor.token.is_symbol(")"):
             cursor.symbol(",")

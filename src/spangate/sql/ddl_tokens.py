@@ -10,7 +10,8 @@ Not here: what the tokens mean (ddl.py).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import pairwise
 
@@ -63,6 +64,11 @@ class Token:
         return "the end of the file" if self.kind is Kind.END else f"`{self.text}`"
 
 
+# A table with 1,024 columns has some 10,000 tokens; what has more than this is no statement that ends.
+STATEMENT_TOKENS_MAX = 100_000
+# Tools leave a `;` too many, here and there.
+EMPTY_STATEMENTS_MAX = 1_000
+
 # Possessive and atomic forms (Python 3.11) keep every part linear.
 _TOKEN = re.compile(
     r"""
@@ -99,7 +105,11 @@ _UNTERMINATED = (
 
 def tokens_of(text: str) -> list[Token]:
     """All tokens of `text` and one END token; raises DdlError."""
-    found: list[Token] = []
+    return list(scan(text))
+
+
+def scan(text: str) -> Iterator[Token]:
+    """The same, one by one: whoever stops at a mistake does not wait for what stands behind it."""
     at, line, line_start = 0, 1, 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -110,13 +120,33 @@ def tokens_of(text: str) -> list[Token]:
             content = match[0][1:-1] if kind is Kind.QUOTED_NAME else match[0]
             if kind is Kind.WORD and text[match.end() : match.end() + 1] in {"'", '"'}:
                 _check_string_prefix(match[0], text, at, line, column)
-            found.append(Token(kind, content, at, match.end(), line, column))
+            yield Token(kind, content, at, match.end(), line, column)
         line += match[0].count("\n")
         if "\n" in match[0]:
             line_start = at + match[0].rindex("\n") + 1
         at = match.end()
-    found.append(Token(Kind.END, "", at, at, line, at - line_start + 1))
-    return found
+    yield Token(Kind.END, "", at, at, line, at - line_start + 1)
+
+
+def statements(tokens: Iterable[Token]) -> Iterator[list[Token]]:
+    """The tokens of each statement and an END token where it ends; empty statements are left out. Raises DdlError.
+
+    `tokens` ends with an END token. What is between two statements is not asked for before it is needed.
+    """
+    statement: list[Token] = []
+    empty = 0
+    for token in tokens:
+        if token.kind is not Kind.END and not token.is_symbol(";"):
+            statement.append(token)
+            if len(statement) > STATEMENT_TOKENS_MAX:
+                raise statement[0].error(f"this statement has more than {STATEMENT_TOKENS_MAX} words and signs")
+        elif statement:
+            yield [*statement, replace(token, kind=Kind.END)]
+            statement = []
+        else:
+            empty += 1
+            if empty > EMPTY_STATEMENTS_MAX:
+                raise token.error(f"more than {EMPTY_STATEMENTS_MAX} statements are empty")
 
 
 def text_without_comments(text: str, tokens: list[Token]) -> str:

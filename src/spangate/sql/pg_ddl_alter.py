@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from spangate.model.schema import Table
-from spangate.sql.ddl_database import Database
+from spangate.sql.ddl_database import Database, check_room
 from spangate.sql.ddl_tokens import Kind, Token
 from spangate.sql.pg_ddl_table import (
     check_constraint,
@@ -55,7 +55,8 @@ def alter_table(statement: Statement, database: Database) -> None:
     if_exists = cursor.try_words("IF", "EXISTS")
     cursor.try_words("ONLY")
     name, token = cursor.path("a table name")
-    if if_exists and name not in {table.name for table in database.tables.values()}:
+    existing = database.tables.get(name.lower())
+    if if_exists and (existing is None or existing.name != name):
         return
     table = table_named(database, name, token)
     if cursor.at_words("RENAME"):
@@ -85,6 +86,7 @@ def _add_column(command: Node, table: Table, token: Token, statement: Statement,
     if is_key:
         raise token.error(f"table `{table.name}` has its primary key already")
     if table.column(column.name) is None:
+        check_room(len(table.columns), token)
         table = replace(table, columns=(*table.columns, column))
         database.put(table)
         for constraint in constraints:

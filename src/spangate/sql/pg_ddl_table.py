@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from spangate.model.schema import Column, Index, Table
-from spangate.sql.ddl_database import Database, unknown
+from spangate.sql.ddl_database import Database, check_room, unknown
 from spangate.sql.ddl_tokens import DdlError, Kind, Token
 from spangate.sql.pg_ddl_tokens import PUBLIC, PgCursor, Statement, check_name
 from spangate.sql.pg_functions import SPANNER_TYPES, TYPES
@@ -67,6 +67,7 @@ def create_table(statement: Statement, database: Database) -> None:
         column, is_key, foreign = column_of(element, statement, hidden)
         if table.column(column.name) is not None:
             raise place.error(f"column `{column.name}` exists already")
+        check_room(len(table.columns), place)
         table = replace(table, columns=(*table.columns, column))
         constraints += foreign
         if is_key:

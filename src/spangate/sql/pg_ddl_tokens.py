@@ -15,7 +15,7 @@ from itertools import pairwise
 from pglast.parser import Token as PgToken
 
 from spangate.sql.ddl_cursor import Cursor
-from spangate.sql.ddl_tokens import DdlError, Kind, Token
+from spangate.sql.ddl_tokens import DdlError, Kind, Token, statements
 from spangate.sql.pg_parse import (
     COMMENTS,
     Node,
@@ -59,6 +59,7 @@ class Statement:
         self._text = text
         self.tokens = tokens
         self._cut: set[int] = set()
+        self._by_start = {token.start: token for token in reversed(tokens)}
 
     @property
     def source(self) -> str:
@@ -100,7 +101,7 @@ class Statement:
         if not isinstance(byte, int):
             return self.tokens[0]
         start = self.tokens[0].start + character_at(self._tree_text, byte)
-        return next((token for token in self.tokens if token.start == start), self.tokens[0])
+        return self._by_start.get(start, self.tokens[0])
 
 
 def statements_of(text: str) -> Iterator[Statement]:
@@ -110,18 +111,14 @@ def statements_of(text: str) -> Iterator[Statement]:
         check_names(text, tokens)
     except PgSyntaxError as error:
         raise _ddl_error(text, error) from error
+    for statement in statements(_with_places(text, tokens)):
+        yield Statement(text, statement)
+
+
+def _with_places(text: str, tokens: list[PgToken]) -> Iterator[Token]:
     lines = _Lines(text)
-    statement: list[Token] = []
-    for found in tokens:
-        token = lines.token(found)
-        if token.is_symbol(";"):
-            if statement:
-                yield Statement(text, [*statement, lines.end(token.start)])
-            statement = []
-        else:
-            statement.append(token)
-    if statement:
-        yield Statement(text, [*statement, lines.end(len(text))])
+    yield from map(lines.token, tokens)
+    yield lines.end(len(text))
 
 
 def check_name(name: str, token: Token, what: str) -> str:

@@ -6,7 +6,7 @@ is refused before it: names that PostgreSQL would cut at 63 bytes and Spanner wo
 names outside ASCII without quotes, whose folding differs between builds, and NUL, at which the grammar's text ends.
 So are rows of operators on which its scanner takes time that grows with their square: minutes for a megabyte.
 Trees of any depth can be read: the grammar ends what is too deep for it with an error of its own, and nothing here
-recurses.
+recurses. Large ones are read only if they are not deep, which Python's own reader does quickly.
 Not here: what a tree means (pg_statement.py, pg_ddl.py).
 """
 
@@ -37,6 +37,9 @@ _SIGNS = re.compile(r"[+\-]{" + str(_ROW_MAX + 1) + ",}")
 # pglast counts characters anew for each token of a text that is not ASCII: this many tokens times characters take half
 # a second. A statement of 10,000 characters may have as many tokens.
 _TOKENS_TIMES_CHARACTERS_MAX = 200_000_000
+
+# What is too deep for Python's own reader of JSON takes a second for this many characters: a union of 15,000 queries.
+_DEEP_TREE_CHARACTERS_MAX = 4_000_000
 
 # One JSON token: a bracket, a string, or a number or word; commas and colons carry nothing that order does not.
 _JSON_TOKEN = re.compile(r'[\s,:]*+(?:([\[{])|([\]}])|("(?:[^"\\]|\\.)*+")|([^\s,:\[\]{}"]++))')
@@ -97,10 +100,12 @@ def trees_of(text: str) -> list[Node]:
 
 
 def read_json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
-    """What `json.loads` gives, however deep; a tree of the usual depth at its speed."""
+    """What `json.loads` gives, however deep; a tree of the usual depth at its speed. Raises PgSyntaxError."""
     try:
         return json.loads(text)
     except RecursionError:
+        if len(text) > _DEEP_TREE_CHARACTERS_MAX:
+            raise PgSyntaxError("the statement is too large for one that is nested so deeply") from None
         return _read_deep_json(text)
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pglast.parser import Token
+
 from spangate.model.access import Access, Operation, merged
 from spangate.model.schema import Schema, Table
 from spangate.settings import LIMITS
@@ -32,6 +34,10 @@ from spangate.sql.pg_parse import (
 from spangate.sql.pg_query import Queries
 from spangate.sql.pg_scope import Entry, Field, Level, NotReadable, Reads, Relation
 
+# Time and memory follow the number of tokens, comments among them: this many take a second, and no thread waits longer
+# than a third of one for the tree to be read. Spanner's own bound of 80,000 mutations for a commit fits in.
+TOKENS_MAX = 200_000
+
 
 def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
     """What `sql` does, one Access for each operation and table, sorted, names spelled as in the schema.
@@ -42,7 +48,7 @@ def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
     if len(sql) > LIMITS.statement_characters_max:
         raise UnreadableStatement(f"the statement is longer than {LIMITS.statement_characters_max} characters")
     try:
-        check_names(sql, tokens_of(sql))
+        check_names(sql, _tokens_of(sql))
         return _accesses(trees_of(sql), schema)
     except PgSyntaxError as error:
         raise UnreadableStatement(error.message + _place(sql, error.offset)) from error
@@ -56,6 +62,13 @@ def pg_accesses(schema: Schema, sql: str) -> tuple[Access, ...]:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # A tree of a form that is not expected here; which one does not matter to the answer.
         raise UnreadableStatement("the statement has a form that is not understood") from error
+
+
+def _tokens_of(sql: str) -> list[Token]:
+    tokens = tokens_of(sql)
+    if len(tokens) > TOKENS_MAX:
+        raise NotReadable(f"the statement has more than {TOKENS_MAX} words, values and signs")
+    return tokens
 
 
 def _accesses(trees: list[Node], schema: Schema) -> tuple[Access, ...]:
