@@ -24,6 +24,8 @@ NAMES = [
     "spiffe://shop.example//ns",
     "spiffe://shop.example/ns//sa",
     "spiffe://shop.example/ns/",
+    "spiffe://./A",
+    "spiffe://../A",
     "spiffe://shop.example/../ns",
     "spiffe://shop.example/ns/..",
     "spiffe://shop.example/ns/.",

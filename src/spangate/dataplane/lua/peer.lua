@@ -12,7 +12,7 @@ local good, goods = {}, 0
 -- header's value and part of a key.
 local function is_spiffe_id(id)
   return #id <= 2048 and find(id, "^spiffe://[%l%d%._-]+/[%w%._/-]*[%w%._-]$") and not find(id, "//", 10, true)
-    and not find(id .. "/", "/%.%.?/")
+    and not find(id .. "/", "/%.%.?/", 10)
 end
 
 -- The peer's SPIFFE ID from its verified certificate. Refuses anything else.
