@@ -359,6 +359,7 @@ def cached(worker: Worker) -> tuple[int, int]:
     return len(keys), sum(map(len, keys))
 
 
+@pytest.mark.thorough
 def test_the_cache_holds_two_generations_of_entries_at_most(worker, checkpoint):
     limit = worker.internals[b"limits"][b"cache_entries_max"]
     for number in range(2 * limit + limit // 2):

@@ -259,6 +259,7 @@ def test_what_spanner_allows_at_most_is_read(real: AnalyserPool, sql: str, types
     assert [access.table for access in real.accesses(SCHEMA, sql, types)] == ["Customers"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "sql",
     [
