@@ -36,7 +36,6 @@ def test_a_good_token_is_exchanged(google: Google, form: bool) -> None:
 def test_names_in_camel_case_are_taken_too(google: Google) -> None:
     import requests
 
-
     fields = {**exchange_fields(google.token()), "audience": google.audience}
     words = {key: key.split("_") for key in fields}
     camel = {word[0] + "".join(one.title() for one in word[1:]): fields[key] for key, word in words.items()}
