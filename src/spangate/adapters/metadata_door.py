@@ -102,7 +102,7 @@ class MetadataDoor:
             except Refused as refused:
                 response = _text(refused.message + "\n", refused.status)
             except SpangateError as error:
-                response = _text(_sentence(error), _status(error))
+                response = _text(error.in_one_line + "\n", _status(error))
             response.headers[FLAVOR] = GOOGLE
             response.headers["Cache-Control"] = "no-store"
             await response(scope, receive, send)
@@ -186,10 +186,6 @@ class MetadataDoor:
             f"{ROOT}/universe/universe-domain": UNIVERSE,
             **{path: text for path, text in facts.items() if text},
         }
-
-
-def _sentence(error: SpangateError) -> str:
-    return error.message + (f"; {error.help}" if error.help else "") + "\n"
 
 
 def _status(error: SpangateError) -> int:
