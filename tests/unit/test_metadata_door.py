@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fakes.clock import FakeClock
-from fakes.google import FakeTokens
+from fakes.access_tokens import FakeTokens
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.metadata_door import Facts, MetadataDoor
 from spangate.adapters.oidc_door import LoopbackServer, loopback_listener
