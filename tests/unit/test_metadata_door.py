@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from fakes.clock import FakeClock
 from fakes.access_tokens import FakeTokens
+from fakes.clock import FakeClock
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.metadata_door import Facts, MetadataDoor
 from spangate.adapters.oidc_door import LoopbackServer, loopback_listener
