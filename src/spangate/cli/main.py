@@ -110,8 +110,8 @@ def up(
         str | None,
         typer.Option(
             metavar="PLACE",
-            help="Keep the authority's keys in this directory, encrypted, or in this token (`pkcs11:` URI), so that "
-            "its root outlives a restart; else in memory.",
+            help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
+            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else in memory.",
         ),
     ] = None,
     passphrase_file: Annotated[
