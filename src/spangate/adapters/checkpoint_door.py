@@ -5,7 +5,8 @@
             allow: -role, -tag, -owner, and where the database says so -keep-tags: 1 and -context; a denial: -reason,
             -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
-            filter seals with (SealKeys.header)
+            filter seals with (SealKeys.header); x-spangate-leaving, x-spangate-refused: issuers of certificates under a
+            root that is on its way out, and under one that is gone: common names with commas between
     everything else, and 503 when it cannot decide now; with x-spangate-busy: 1 when it has too much to do
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -23,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from spangate.adapters.issuers_file import Issuers
 from spangate.adapters.unix_server import REQUESTS_MAX, read_body
 from spangate.checkpoint.service import Checkpoint
 from spangate.errors import SpangateError, TryAgain
@@ -33,8 +35,12 @@ from spangate.settings import LIMITS
 SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
 
 
-def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Starlette:
-    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment."""
+def checkpoint_app(
+    checkpoint: Checkpoint, seal_keys: Callable[[], str], issuers: Callable[[], Issuers] = Issuers
+) -> Starlette:
+    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment, `issuers` those of
+    certificates that are to be replaced, or refused.
+    """
 
     # A thread for every request that the door lets in: whoever waits for an analyser waits in the queue that is fair
     # (turns.py), and what is known already waits for nobody. Made when needed.
@@ -74,7 +80,15 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Star
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:
-        return Response(headers={"x-spangate-epoch": checkpoint.epoch, "x-spangate-seal": seal_keys()})
+        names = issuers()
+        return Response(
+            headers={
+                "x-spangate-epoch": checkpoint.epoch,
+                "x-spangate-seal": seal_keys(),
+                "x-spangate-leaving": ",".join(names.leaving),
+                "x-spangate-refused": ",".join(names.refused),
+            }
+        )
 
     return Starlette(
         routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],

@@ -17,7 +17,7 @@ local state, recall, refresh, ask = decisions.state, decisions.recall, decisions
 local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
 local METADATA, UNAVAILABLE = answers.METADATA, answers.UNAVAILABLE
-local identify, check = peer.identify, ownership.check
+local identify, check_root, check = peer.identify, peer.check_root, ownership.check
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
 local PREFIX_HEADER = "google-cloud-resource-prefix"
@@ -55,6 +55,8 @@ function envoy_on_request(handle)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
+  local current, retired = pcall(check_root, handle)
+  if not current then return answer_refusal(handle, retired) end
   local owned, found = pcall(check, identity, rpc, body, out, database)
   if not owned then return answer_refusal(handle, found) end
 

@@ -2,7 +2,11 @@
 
 local find = string.find
 local refuse, printable = refusal.refuse, refusal.printable
-local clock = decisions.clock
+local clock, state, LEAVING = decisions.clock, decisions.state, decisions.LEAVING
+local UNAVAILABLE = answers.UNAVAILABLE
+
+-- Counts requests under a root that is on its way out; adapters/gateway_usage.py reads it.
+local LEAVING_COUNTER = "spangate_leaving"
 
 -- Names that have been looked at: a gateway meets some hundreds.
 local GOODS_MAX = 10000
@@ -45,4 +49,22 @@ local function peer(handle)
   return id
 end
 
-return { identify = peer }
+-- A connection outlives a change of roots. While a root is on its way out, whoever speaks under it is served and asked to
+-- connect anew; once it is gone, nobody is. Called after decisions.refresh, so that it knows of both in time.
+local function check_root(handle)
+  local issuers = state.issuers
+  if not issuers then return end
+  local info = handle:streamInfo()
+  local connection = info:downstreamSslConnection()
+  local found = connection and issuers[connection:issuerPeerCertificate()]
+  if not found then return end
+  info:drainConnectionUponCompletion()
+  if found == LEAVING then
+    handle:stats():counter(LEAVING_COUNTER):inc()
+  else
+    refuse("retired-certificate", "the root of this connection's client certificate has been retired; "
+      .. "connect again with a new certificate", UNAVAILABLE)
+  end
+end
+
+return { identify = peer, check_root = check_root }
