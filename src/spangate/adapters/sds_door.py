@@ -4,7 +4,9 @@
          -> 200 {"version_info", "type_url", "resources": [...]}, or 304 when Envoy has this version already
 
 Rules: chain, key and bundle change together, under one version: no answer mixes two generations. Names that are not
-served and requests that cannot be read are errors, never an empty answer.
+served and requests that cannot be read are errors, never an empty answer. Envoy names the version that it has taken
+into use with its next question, and goes on naming the one before when it cannot use an answer: that is what is in use
+(SecretSource.in_use), whatever was sent.
 Source: envoy.service.discovery.v3.DiscoveryRequest and DiscoveryResponse,
 envoy.extensions.transport_sockets.tls.v3.Secret; Envoy's REST subscription asks each `refresh_delay`.
 Not here: who makes the certificate (svid_client.py), who may connect (unix_server.py).
@@ -32,6 +34,9 @@ BUNDLE_SECRET = "bundle"  # noqa: S105 - a name, not a secret
 # Envoy sends its node description with every request, extensions and build data included: about 20 KiB.
 BODY_BYTES_MAX = 256 * 1024
 VERSION_HEX_DIGITS = 16
+# Envoy is at most a question behind, and a second has one; an older one that it still names is not known, and counts as
+# none.
+KNOWN_VERSIONS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +54,63 @@ class Secrets:
         return hashlib.sha256(public).hexdigest()[:VERSION_HEX_DIGITS]
 
 
+@dataclass(frozen=True, slots=True)
+class PublicParts:
+    """What of a generation is no secret."""
+
+    chain_pem: str
+    bundle_pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """What one Envoy has taken: for its certificate, and for its bundle; None for what it has not."""
+
+    certificate: PublicParts | None
+    bundle: PublicParts | None
+
+    def certificate_is(self, secrets: Secrets | None) -> bool:
+        """Whether the certificate in use is the one of `secrets`."""
+        return secrets is not None and self.certificate is not None and self.certificate.chain_pem == secrets.chain_pem
+
+
 class SecretSource:
-    """Holds the current generation. Any thread may read or replace it."""
+    """Holds the current generation. Any thread may read or replace it.
+
+    `changing` is held by whoever asks the authority and replaces by its answer, from the question on: an older answer
+    must not overtake a newer one.
+    """
 
     def __init__(self, secrets: Secrets | None = None) -> None:
         self._lock = threading.Lock()
-        self._secrets = secrets
+        self._secrets: Secrets | None = None
+        # By version, oldest first.
+        self._known: dict[str, PublicParts] = {}
+        # By the secret's name: the version that Envoy says it uses.
+        self._taken: dict[str, str] = {}
+        self.changing = threading.RLock()
+        if secrets is not None:
+            self.replace(secrets)
 
     def replace(self, secrets: Secrets) -> None:
         """From now on, `secrets`, whole."""
         with self._lock:
             self._secrets = secrets
+            self._known.pop(secrets.version, None)
+            self._known[secrets.version] = PublicParts(secrets.chain_pem, secrets.bundle_pem)
+            while len(self._known) > KNOWN_VERSIONS_MAX:
+                self._known.pop(next(iter(self._known)))
+
+    def taken(self, name: str, version: str) -> None:
+        """Envoy says that it uses this version of the secret; none, if it is empty."""
+        with self._lock:
+            self._taken[name] = version
+
+    def in_use(self, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET) -> InUse:
+        """What Envoy has said last."""
+        with self._lock:
+            found = [self._known.get(self._taken.get(name, "")) for name in (certificate_name, bundle_name)]
+        return InUse(*found)
 
     def current(self) -> Secrets | None:
         """The generation of this moment; None before the first."""
@@ -84,6 +135,8 @@ def sds_app(
         if unknown:
             printable = unknown[0][:64].encode("ascii", "backslashreplace").decode("ascii")
             return _error(404, f"no secret is named `{printable}`")
+        for name in names:
+            source.taken(name, version)
         secrets = source.current()
         if secrets is None:
             return _error(503, "there is no certificate yet")
