@@ -17,6 +17,7 @@ from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.checkpoint_door import checkpoint_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
+from spangate.adapters.handover import say_ready, taken_socket
 from spangate.adapters.intent_files import IntentWatcher, load_policy
 from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.seal_keys import FILE, FileSealKeys, SpannerSealKeys, new_seal_key
@@ -29,11 +30,20 @@ from spangate.model.policy import LIVE, Policy
 
 
 def serve(
-    intent: Path, socket: Path, decisions: Path, spanner: str, seals: SealKeyStore, shared: DatabasePath | None
+    intent: Path,
+    socket: Path,
+    decisions: Path,
+    spanner: str,
+    seals: SealKeyStore,
+    shared: DatabasePath | None,
+    *,
+    socket_fd: int | None = None,
+    ready_fd: int | None = None,
 ) -> None:
     """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
-    `seals` keeps the sealing keys; `shared` is their database where several gateways share them.
+    `seals` keeps the sealing keys; `shared` is their database where several gateways share them. `socket_fd` is
+    inherited and listens at `socket` already; `ready_fd` is where to say that it serves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -72,9 +82,16 @@ def serve(
     keys = SealKeys(seals, new_seal_key, clock.now)
     keys.renew()
     with (
-        UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"),
+        UnixServer(
+            checkpoint_app(checkpoint, lambda: keys.header),
+            socket,
+            name="checkpoint",
+            listener=None if socket_fd is None else taken_socket(socket_fd),
+        ),
         _renewed(keys),
     ):
+        if ready_fd is not None:
+            say_ready(ready_fd)
         watcher.start()
         signal.sigwait({signal.SIGTERM})
         watcher.stop()
@@ -119,6 +136,8 @@ def main() -> int:
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
+    parser.add_argument("--socket-fd", type=int, help="a descriptor that is inherited and listens at --socket")
+    parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--seals", type=Path, help=f"the file with the sealing keys; else {FILE} beside the decisions")
     where.add_argument("--shared-seals", type=DatabasePath.parse, help="the database with them")
@@ -130,7 +149,16 @@ def main() -> int:
             if shared is None
             else SpannerSealKeys(arguments.spanner, shared)
         )
-        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner, seals, shared)
+        serve(
+            arguments.intent,
+            arguments.socket,
+            arguments.decisions,
+            arguments.spanner,
+            seals,
+            shared,
+            socket_fd=arguments.socket_fd,
+            ready_fd=arguments.ready_fd,
+        )
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code
