@@ -93,6 +93,14 @@ def test_one_that_does_not_live_gets_pauses_and_is_given_up_with_its_last_words(
     part.stop()
 
 
+def test_what_somebody_has_to_mend_is_not_tried_again(tmp_path: Path) -> None:
+    child = Child("authority", ["sh", "-c", "echo error: the PIN was refused; exit 2"], tmp_path / "log")
+    until(lambda: child.exit_code() is not None)
+    part = Part(child, lambda: short(tmp_path))
+    with pytest.raises(PeersFault, match=r"(?s)authority .* exit code 2.*the PIN was refused"):
+        part.look(lambda _: None)
+
+
 def test_one_that_cannot_be_started_is_tried_again_and_given_up(tmp_path: Path) -> None:
     clock = FakeTime()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spangate.adapters.handover import ReadyPipe, secret_pipe
 from spangate.adapters.key_keepers import find_passphrase, new_passphrase
+from spangate.adapters.key_places import check_place
 from spangate.adapters.oidc_door import LOOPBACK, loopback_listener
 from spangate.adapters.process import Child
 from spangate.adapters.unix_server import listening
@@ -33,7 +34,7 @@ class AuthorityPlan:
 
     trust_domain: str
     issuer: str
-    keys: Path
+    keys: str
     state: Path
     runtime: Path
     log: Path
@@ -56,7 +57,7 @@ class AuthorityPlan:
         with secret_pipe(self.passphrase) as passphrase:
             descriptors = [*self.sockets, passphrase]
             argv = [sys.executable, "-m", "spangate.app.authority_process", "--trust-domain", self.trust_domain]
-            argv += ["--issuer", self.issuer, "--keys", str(self.keys), "--state", str(self.state)]
+            argv += ["--issuer", self.issuer, "--keys", self.keys, "--state", str(self.state)]
             argv += ["--runtime", str(self.runtime), "--passphrase-fd", str(passphrase), "--door-fd", str(door)]
             argv += ["--own-door-fd", str(own_door), "--public-keys-fd", str(public_keys)]
             if ready is not None:
@@ -71,19 +72,20 @@ def plan_authority(
     trust_domain: str,
     issuer: str,
     oidc_port: int,
-    keys: Path | None,
+    keys: str | None,
     passphrase_file: Path | None,
     state: Path,
     runtime: Path,
     log: Path,
 ) -> AuthorityPlan:
-    """Opens its sockets. Raises YourFault (no usable passphrase), TryAgain (a port is taken)."""
+    """Opens its sockets. Raises YourFault (no usable place or passphrase), TryAgain (a port is taken)."""
     if keys is None:
         passphrase = new_passphrase()
         state = runtime / _FOLDER
         state.mkdir(mode=0o700)
-        keys = state / "keys"
+        keys = str(state / "keys")
     else:
+        check_place(keys)
         passphrase = find_passphrase(os.environ, passphrase_file)
     public_keys = loopback_listener(oidc_port)
     stack.callback(public_keys.close)
@@ -96,7 +98,7 @@ def plan_authority(
     return AuthorityPlan(
         trust_domain=trust_domain,
         issuer=issuer or f"http://{LOOPBACK}:{public_keys.getsockname()[1]}",
-        keys=keys.absolute(),
+        keys=keys,
         state=state.absolute(),
         runtime=runtime,
         log=log,

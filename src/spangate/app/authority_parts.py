@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spangate.adapters.authority_store import FILE, AuthorityFile
 from spangate.adapters.clock import SystemClock
-from spangate.adapters.key_keepers import KeyFiles
+from spangate.adapters.key_places import open_keeper
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.oidc_door import LoopbackServer, oidc_app
 from spangate.adapters.periodic import Periodic
@@ -68,7 +68,7 @@ def open_parts(
     *,
     trust_domain: str,
     issuer: str,
-    keys: Path,
+    keys: str,
     passphrase: bytes,
     state: Path,
     runtime: Path,
@@ -76,12 +76,12 @@ def open_parts(
     say: Callable[[str], None],
     stack: ExitStack,
 ) -> AuthorityParts:
-    """The authority whose keys are in `keys` and whose state is in `state`; a new one if there is none.
+    """The authority whose keys are in the place `keys` and whose state is in `state`; a new one if there is none.
 
     Raises SpangateError.
     """
     clock, made = SystemClock(), SystemKeys()
-    keeper = KeyFiles(keys, passphrase)
+    keeper = open_keeper(keys, passphrase)
     store = AuthorityFile(state / FILE, clock.now)
     authority = Authority.open(trust_domain, clock, made, keeper, store, record=store.record)
     tokens = JwtAuthority(

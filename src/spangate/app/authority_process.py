@@ -58,9 +58,9 @@ def _serve(arguments: argparse.Namespace) -> None:
 def main() -> int:
     """The process's entry point; the exit code."""
     parser = argparse.ArgumentParser(prog="spangate authority")
-    for name in ("trust-domain", "issuer"):
+    for name in ("trust-domain", "issuer", "keys"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("keys", "state", "runtime"):
+    for name in ("state", "runtime"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("passphrase-fd", "door-fd", "own-door-fd", "public-keys-fd"):
         parser.add_argument(f"--{name}", type=int, required=True, help="a file descriptor that is inherited")

@@ -70,7 +70,10 @@ class CheckpointPlan:
         argv = [sys.executable, "-m", "spangate.app.checkpoint_process", *self.arguments]
         argv += ["--socket-fd", str(self.listener)]
         descriptors = [self.listener]
-        if ready is not None:
+        if ready is None:
+            # Started again: the intent may be broken just now, and that must not end what runs.
+            argv.append("--patient")
+        else:
             argv += ["--ready-fd", str(ready.writing)]
             descriptors.append(ready.writing)
         return Child("checkpoint", argv, self.log, descriptors=descriptors)

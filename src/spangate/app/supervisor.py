@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spangate.adapters.process import Child
 from spangate.app import restarts
-from spangate.errors import PeersFault, SpangateError
+from spangate.errors import PeersFault, SpangateError, YourFault
 
 # Ends are noticed at most this much later; a look costs some microseconds.
 POLL_SECONDS = 0.05
@@ -37,7 +37,8 @@ class Part:
         if isinstance(self._state, restarts.Running):
             code = self.child.exit_code()
             if code is not None:
-                if self._start is None:
+                # What somebody has to mend, another start does not; a token may even lock itself.
+                if self._start is None or code == YourFault.exit_code:
                     self.child.check()
                 self._failed(f"ended ({how(code)})", notice)
         if isinstance(self._state, restarts.Waiting) and self._now() >= self._state.due and self._start is not None:

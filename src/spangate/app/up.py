@@ -46,9 +46,10 @@ class UpOptions:
     workers: int = WORKERS_MAX
     # A database in which several gateways keep the sealing keys that they share.
     shared_state: DatabasePath | None = None
-    # The directory of the authority's keys, encrypted; None lets them end with `up`, and every start makes new ones.
-    keys: Path | None = None
-    # Where their passphrase stands, if not where key_keepers.find_passphrase looks.
+    # Where the authority's keys are kept (key_places.open_keeper); None lets them end with `up`, and every start makes
+    # new ones.
+    keys: str | None = None
+    # Where their passphrase or PIN stands, if not where key_keepers.find_passphrase looks.
     passphrase_file: Path | None = None
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0

@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
+from google.cloud.spanner_v1 import types
 
 from e2e.harness import (
     CHECKOUT,
+    DATABASE,
     SPANGATE,
     Client,
     Refused,
@@ -170,6 +173,23 @@ def test_a_part_that_does_not_live_is_given_up_and_the_rest_is_torn_down(start_u
     assert "started again in 4 s\n" in up.printed
     assert "error: the gateway ended (exit code 1), for the 6th time within 60 s; it said last:" in up.printed
     assert_nothing_is_left(up, directory)
+
+
+def test_a_checkpoint_that_dies_while_the_intent_is_broken_waits_for_it_to_be_mended(
+    start_up: StartUp, tmp_path: Path
+) -> None:
+    folder = shop_folder(tmp_path / "shop")
+    up = start_up(folder).wait_until_up()
+    whole = ("insert: [Customers]", "insert: [Custmers]")
+    edit(folder / "spangate.yaml", whole)
+    up.kill_part("checkpoint_process")
+    eventually(lambda: "nothing new is allowed until it is mended: " in up.printed, "it is told", 15)
+    with up.client(CHECKOUT) as client:
+        refusal = client.refusal("CreateSession", types.CreateSessionRequest(database=DATABASE))
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    edit(folder / "spangate.yaml", (whole[1], whole[0]))
+    assert "committed at" in up.program("loader", "load.py")
+    assert up.end() == 0, up.printed
 
 
 def test_when_the_emulator_dies_its_data_is_gone_and_the_rest_is_torn_down(start_up: StartUp, tmp_path: Path) -> None:
