@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spangate.adapters.handover import ReadyPipe, secret_pipe
-from spangate.adapters.key_keepers import find_passphrase, new_passphrase
-from spangate.adapters.key_places import check_place
+from spangate.adapters.key_keepers import new_passphrase
+from spangate.adapters.key_places import find_secret
 from spangate.adapters.oidc_door import LOOPBACK, loopback_listener
 from spangate.adapters.process import Child
 from spangate.adapters.unix_server import listening
@@ -85,8 +85,7 @@ def plan_authority(
         state.mkdir(mode=0o700)
         keys = str(state / "keys")
     else:
-        check_place(keys)
-        passphrase = find_passphrase(os.environ, passphrase_file)
+        passphrase = find_secret(keys, os.environ, passphrase_file)
     public_keys = loopback_listener(oidc_port)
     stack.callback(public_keys.close)
     public_keys.listen(_WAITING_MAX)
