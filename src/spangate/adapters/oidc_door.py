@@ -27,6 +27,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from spangate.authority.jwt_keys import public_jwk
 from spangate.authority.jwt_svid import REFRESH_HINT, JwtAuthority
@@ -92,7 +93,7 @@ class LoopbackServer:
 
     def __init__(
         self,
-        application: Starlette,
+        application: ASGIApp,
         listener: socket.socket,
         *,
         name: str,
