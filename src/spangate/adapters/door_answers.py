@@ -11,6 +11,13 @@ from spangate.adapters.unix_server import read_body
 from spangate.errors import Broken, SpangateError, TryAgain
 
 
+class Refused(Exception):
+    """The asker gets this answer."""
+
+    def __init__(self, answer: Response) -> None:
+        self.answer = answer
+
+
 def answering(work: Callable[[bytes, Request], Response], bytes_max: int) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint that reads a body of at most `bytes_max` and turns errors into answers."""
 
@@ -20,6 +27,8 @@ def answering(work: Callable[[bytes, Request], Response], bytes_max: int) -> Cal
             return error_response(413, f"the request is longer than {bytes_max} bytes")
         try:
             return work(body, request)
+        except Refused as refused:
+            return refused.answer
         except SpangateError as error:
             return error_response(status_of(error), error.message, error.help)
 

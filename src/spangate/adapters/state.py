@@ -46,6 +46,7 @@ class Running:
     spanner: str
     emulator: bool
     project: str
+    google_trust_store: str = ""
 
 
 class StateDirectory:

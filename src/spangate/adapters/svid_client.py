@@ -55,26 +55,28 @@ class SvidClient:
         self._keys = keys
         self._timeout_seconds = timeout_seconds
 
-    def fetch(self, identity: SpiffeId) -> Svid:
-        """A fresh key and its certificate for `identity`.
+    def fetch(self, identity: SpiffeId, holder: str = "") -> Svid:
+        """A fresh key and its certificate for `identity`; `holder` is the name under which the asker reports.
 
         Raises TryAgain when the authority is away or says not now, YourFault when it refuses, PeersFault when its
         answer is not what was asked.
         """
         key = self._keys.new_key()
-        answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
+        asked = {"identity": str(identity), "csr": request_pem(key)}
+        answer = self.ask("POST", "/sign", {**asked, "holder": holder} if holder else asked)
         return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
 
     def token(self, identity: SpiffeId, audiences: Sequence[str]) -> tuple[str, str]:
         """A JWT-SVID for `identity`, to be shown to `audiences`, and when it ends (RFC 3339). Raises as `fetch`."""
-        answer = self._ask("POST", "/token", {"identity": str(identity), "audiences": list(audiences)})
+        answer = self.ask("POST", "/token", {"identity": str(identity), "audiences": list(audiences)})
         return _text(answer, "token"), _text(answer, "expires_at")
 
     def keys(self) -> Mapping[str, Any]:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
-        return self._ask("GET", "/keys", None)
+        return self.ask("GET", "/keys", None)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+        """One question at the door; raises as `fetch`."""
         connection = UnixConnection(self._path, self._timeout_seconds)
         try:
             content_type = {"content-type": "application/json"}
@@ -98,7 +100,7 @@ def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: t
     """A fresh key and its certificate from an authority in this process: for the gateway that `up` starts."""
     key = keys.new_key()
     issued = authority.sign(request_pem(key), identity, dns_names)
-    return verified(identity, key, issued.chain_pem, authority.bundle_pem())
+    return verified(identity, key, issued.chain_pem, issued.bundle_pem)
 
 
 def verified(identity: SpiffeId, key: ec.EllipticCurvePrivateKey, chain_pem: str, bundle_pem: str) -> Svid:

@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.handover import ReadyPipe, secret_pipe
@@ -40,6 +41,9 @@ class AuthorityPlan:
     log: Path
     sockets: tuple[int, int, int]
     passphrase: bytes = field(repr=False)
+    # When a root is rotated by itself; None for never. Trust stores elsewhere that a rotation waits for.
+    rotate_every: timedelta | None
+    stores: tuple[str, ...]
 
     @property
     def door(self) -> Path:
@@ -60,6 +64,9 @@ class AuthorityPlan:
             argv += ["--issuer", self.issuer, "--keys", self.keys, "--state", str(self.state)]
             argv += ["--runtime", str(self.runtime), "--passphrase-fd", str(passphrase), "--door-fd", str(door)]
             argv += ["--own-door-fd", str(own_door), "--public-keys-fd", str(public_keys)]
+            argv += ["--rotate-every", str(self.rotate_every.total_seconds() if self.rotate_every else 0)]
+            for store in self.stores:
+                argv += ["--trust-store", store]
             if ready is not None:
                 argv += ["--ready-fd", str(ready.writing)]
                 descriptors.append(ready.writing)
@@ -77,6 +84,8 @@ def plan_authority(
     state: Path,
     runtime: Path,
     log: Path,
+    rotate_every: timedelta | None,
+    stores: tuple[str, ...],
 ) -> AuthorityPlan:
     """Opens its sockets. Raises YourFault (no usable place or passphrase), TryAgain (a port is taken)."""
     if keys is None:
@@ -103,4 +112,6 @@ def plan_authority(
         log=log,
         sockets=(doors[0], doors[1], public_keys.fileno()),
         passphrase=passphrase,
+        rotate_every=rotate_every,
+        stores=stores,
     )

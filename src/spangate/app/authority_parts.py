@@ -9,29 +9,41 @@ Not here: the process (authority_process.py), what the doors answer (adapters/).
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.authority_store import FILE, AuthorityFile
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.gateway_usage import GatewayUsage
+from spangate.adapters.issuers_file import FILE as ISSUERS_FILE
+from spangate.adapters.issuers_file import Issuers, IssuersFile
 from spangate.adapters.key_places import open_keeper
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.oidc_door import LoopbackServer, oidc_app
 from spangate.adapters.periodic import Periodic
+from spangate.adapters.process_life import life_of
+from spangate.adapters.rotation_door import peer_routes, rotation_routes
 from spangate.adapters.svid_door import own_app, svid_app
-from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.unix_server import UnixServer, pid_of
 from spangate.authority.ca import Authority
+from spangate.authority.generations import AuthorityState, leaving_issuers, refused_issuers
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.keeper import KeyKeeper
+from spangate.authority.peers import Peers
+from spangate.authority.rotator import LOOK, Rotator
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory: the operator's door, and the one of Spangate's own processes.
 DOOR, OWN_DOOR = "authority.sock", "authority-own.sock"
 # The gateway is reached by address; its certificate also has this name, for TLS clients that insist on one.
 _GATEWAY_NAMES = ("localhost",)
+# The instance under which the gateway reports (app/gate_parts.py); no step is taken without it.
+GATEWAY_INSTANCE = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,9 @@ class AuthorityParts:
     inherited: Inherited
     say: Callable[[str], None]
     stack: ExitStack
+    peers: Peers
+    rotator: Rotator
+    usage: GatewayUsage
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
@@ -75,15 +90,17 @@ def open_parts(
     inherited: Inherited,
     say: Callable[[str], None],
     stack: ExitStack,
+    rotate_every: timedelta | None,
+    stores: tuple[str, ...],
 ) -> AuthorityParts:
     """The authority whose keys are in the place `keys` and whose state is in `state`; a new one if there is none.
 
-    Raises SpangateError.
+    `rotate_every`, `stores`: see Rotator. Raises SpangateError.
     """
     clock, made = SystemClock(), SystemKeys()
     keeper = open_keeper(keys, passphrase)
     store = AuthorityFile(state / FILE, clock.now)
-    authority = Authority.open(trust_domain, clock, made, keeper, store, record=store.record)
+    authority = Authority.open(trust_domain, clock, made, keeper, store, record=store.record, lock=threading.RLock())
     tokens = JwtAuthority(
         trust_domain=trust_domain,
         issuer=issuer,
@@ -92,7 +109,28 @@ def open_parts(
         store=KeptJwtKeys(keeper, lambda: f"{made.new_serial() % 2**64:016x}"),
         record=store.record_token,
     )
-    return AuthorityParts(authority, tokens, keeper, store, clock, runtime, inherited, say, stack)
+    peers = Peers(lambda: authority.state, store, clock)
+    usage = GatewayUsage(clock.now)
+    rotator = Rotator(
+        authority,
+        peers,
+        store,
+        clock,
+        every=rotate_every,
+        required=[GATEWAY_INSTANCE],
+        stores=stores,
+        usage=usage.usage,
+        moved=lambda state: say(_sentence(state)),
+    )
+    return AuthorityParts(
+        authority, tokens, keeper, store, clock, runtime, inherited, say, stack, peers, rotator, usage
+    )
+
+
+def _sentence(state: AuthorityState) -> str:
+    signer = state.signer
+    roots = f"{len(state.generations)} roots are trusted" if len(state.generations) > 1 else "one root is trusted"
+    return f"rotation: {state.phase.value}; {roots}, number {signer.number} signs ({signer.fingerprint[:16]})"
 
 
 def _token_keys(parts: AuthorityParts) -> None:
@@ -113,16 +151,42 @@ def _public_keys(parts: AuthorityParts) -> None:
     parts.stack.callback(door.stop)
 
 
+def _rotation(parts: AuthorityParts) -> None:
+    """Whom the gateway is to refuse is written down, and rotations go on."""
+    file = IssuersFile(parts.runtime / ISSUERS_FILE)
+    told: list[Issuers] = []
+
+    def tick() -> None:
+        try:
+            parts.rotator.tick()
+        finally:
+            state = parts.authority.state
+            names = Issuers(leaving_issuers(state), refused_issuers(state, parts.clock.now()))
+            if told != [names]:
+                file.write(names)
+                told[:] = [names]
+
+    tick()
+    periodic = Periodic(tick, LOOK, name="rotation", problem=lambda text: parts.say(f"rotation: {text}"))
+    periodic.start()
+    parts.stack.callback(periodic.stop)
+
+
 def _door(parts: AuthorityParts) -> None:
     """The operator's."""
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.own_identities)
+    own = [str(identity) for identity in parts.own_identities]
+    reports = peer_routes(parts.authority, parts.peers, never=own, alive=lambda request: life_of(pid_of(request)))
+    more = [*reports, *rotation_routes(parts.rotator)]
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.own_identities, more=more)
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 
 
 def _own_door(parts: AuthorityParts) -> None:
     """For Spangate's own identities: only the process that started this one gets in."""
-    app = own_app(parts.authority, parts.own_identities)
+    own = [str(identity) for identity in parts.own_identities]
+    reports = peer_routes(parts.authority, parts.peers, only=own, usage=parts.usage)
+    app = own_app(parts.authority, parts.own_identities, more=reports)
     server = UnixServer(
         app,
         parts.runtime / OWN_DOOR,
@@ -134,4 +198,4 @@ def _own_door(parts: AuthorityParts) -> None:
 
 
 # In the order of their start.
-DOORS: tuple[Callable[[AuthorityParts], None], ...] = (_token_keys, _public_keys, _door, _own_door)
+DOORS: tuple[Callable[[AuthorityParts], None], ...] = (_token_keys, _public_keys, _rotation, _door, _own_door)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.handover import say_ready, taken_secret, taken_socket
@@ -47,6 +48,8 @@ def _serve(arguments: argparse.Namespace) -> None:
             inherited=inherited,
             say=_say,
             stack=stack,
+            rotate_every=timedelta(seconds=arguments.rotate_every) if arguments.rotate_every else None,
+            stores=tuple(arguments.trust_store),
         )
         for open_door in DOORS:
             open_door(parts)
@@ -65,6 +68,10 @@ def main() -> int:
     for name in ("passphrase-fd", "door-fd", "own-door-fd", "public-keys-fd"):
         parser.add_argument(f"--{name}", type=int, required=True, help="a file descriptor that is inherited")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
+    parser.add_argument("--rotate-every", type=float, default=0, help="seconds; 0 for never by itself")
+    parser.add_argument(
+        "--trust-store", action="append", default=[], help="one elsewhere that somebody changes by hand"
+    )
     try:
         _serve(parser.parse_args())
     except SpangateError as error:

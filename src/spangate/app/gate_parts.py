@@ -16,8 +16,13 @@ from pathlib import Path
 from spangate.adapters.audit_files import AuditPaths
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.gateway_usage import leaving_count
 from spangate.adapters.handover import ReadyPipe
+from spangate.adapters.holdings import Holding
+from spangate.adapters.issuers_file import FILE as ISSUERS_FILE
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.peer_client import Peer, report
+from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import Child
 from spangate.adapters.renewer import Renewer
@@ -27,10 +32,14 @@ from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.adapters.unix_server import UnixServer, listening
 from spangate.app.authority_part import AuthorityPlan
+from spangate.app.authority_parts import GATEWAY_INSTANCE
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
+from spangate.errors import SpangateError
 from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
+
+_ADMIN_SOCKET = "gateway-admin.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class CheckpointPlan:
         listener = listening(socket)
         stack.callback(listener.close)
         arguments = ["--intent", str(intent.resolve()), "--socket", str(socket), "--decisions", str(audit.decisions)]
-        arguments += ["--spanner", spanner]
+        arguments += ["--spanner", spanner, "--issuers", str(runtime / ISSUERS_FILE)]
         if shared_state is None:
             arguments += ["--seals", str(state.path / FILE)]
         else:
@@ -85,11 +94,24 @@ def gateway_certificate(
     """The socket at which the gateway gets its certificate, which is renewed meanwhile."""
     client = SvidClient(authority.own_door, SystemKeys())
     source = SecretSource()
-    renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
+    peer = Peer(GATEWAY_INSTANCE, identity, "gateway")
+    renewer = Renewer(lambda: client.fetch(identity, peer.instance), source, clock=SystemClock(), problem=notice)
     renewer.start()
     stack.callback(renewer.stop)
     door = UnixServer(sds_app(source), authority.runtime / "sds.sock", name="certificate door")
     stack.enter_context(door)
+
+    def tell(held: Holding) -> Answer:
+        try:
+            met: int | None = leaving_count(authority.runtime / _ADMIN_SOCKET)
+        except SpangateError:
+            # It does not listen yet, or just now; then a rotation waits until it tells.
+            met = None
+        return report(client, peer, held, met)
+
+    reporter = Reporter(source, tell, renewer.renew_now, problem=notice)
+    reporter.start()
+    stack.callback(reporter.stop)
     return door.path
 
 
@@ -108,7 +130,7 @@ def start_gateway(
 ) -> EnvoyChild:
     """It loads when this returns. Raises TryAgain if the port is taken."""
     host, _, spanner_port = spanner.rpartition(":")
-    admin_socket = runtime / "gateway-admin.sock"
+    admin_socket = runtime / _ADMIN_SOCKET
     plan = GatewayPlan(
         trust_domain=trust_domain,
         host=LOOPBACK,

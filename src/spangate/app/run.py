@@ -9,11 +9,12 @@ Not here: rendering (cli/), the Envoy configuration (compiler/client.py).
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,8 @@ from types import FrameType
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.peer_client import Peer, gone, report
+from spangate.adapters.peer_reports import Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
@@ -31,10 +34,12 @@ from spangate.adapters.unix_server import UnixServer
 from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
-from spangate.errors import PeersFault, YourFault
+from spangate.errors import PeersFault, SpangateError, YourFault
 
 # The client side carries one application's traffic.
 WORKERS = 1
+# Names this program among the authority's peers; never met twice.
+_INSTANCE_BYTES = 16
 
 # The emulator 1.5.28 has no real multiplexed sessions: a second transaction on one kills the first. These variables
 # make Google's Python, Node and Go clients use a session for each transaction. Real Spanner needs none of them.
@@ -66,14 +71,29 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         sockets = stack.enter_context(runtime_directory())
         source = SecretSource()
 
-        def fetch() -> Svid:
+        peer = Peer(secrets.token_hex(_INSTANCE_BYTES), identity, "run")
+
+        def authority() -> SvidClient:
             # `up` may have been started anew since, and its authority listens elsewhere then.
-            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
+            return SvidClient(Path(state.running().authority_socket), SystemKeys())
+
+        def fetch() -> Svid:
+            return authority().fetch(identity, peer.instance)
+
+        def farewell() -> None:
+            # Nobody who is away has to be told; the certificate ends by itself.
+            with suppress(SpangateError):
+                gone(authority(), peer)
 
         renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
         renewer.start()
+        # After everything below: the key is in the Envoy too.
+        stack.callback(farewell)
         stack.callback(renewer.stop)
         stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
+        reporter = Reporter(source, lambda held: report(authority(), peer, held), renewer.renew_now, problem=notice)
+        reporter.start()
+        stack.callback(reporter.stop)
         host, _, port = running.gateway.rpartition(":")
         plan = ClientPlan(
             gateway=(host, int(port)),

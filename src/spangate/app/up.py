@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.audit_files import AuditPaths, Collector
@@ -24,10 +25,12 @@ from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.zetasql_engine import precompile
 from spangate.app.authority_part import plan_authority
 from spangate.app.gate_parts import CheckpointPlan, gateway_certificate, start_gateway
+from spangate.app.google_store import GOOGLE_STORE
 from spangate.app.spanner_part import make_live_databases, start_spanner
 from spangate.app.starting import Starting
 from spangate.app.stopping import Stop, Stopped, ignore_signals, stoppable
 from spangate.app.supervisor import POLL_SECONDS, Part, Relay
+from spangate.authority.rotator import EVERY
 from spangate.compiler.gateway import LISTENER
 from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
@@ -54,6 +57,10 @@ class UpOptions:
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0
     issuer: str = ""
+    # When the authority's root is rotated by itself; None for never.
+    rotate_every: timedelta | None = EVERY
+    # The X.509 provider whose trust store holds the authority's roots, and is changed by hand.
+    google_trust_store: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +145,8 @@ def _start(
         state=state.path,
         runtime=runtime,
         log=state.fresh_log("authority"),
+        rotate_every=options.rotate_every,
+        stores=(GOOGLE_STORE,) if options.google_trust_store else (),
     )
     # It starts while Spanner does.
     authority = Starting(stack, authority_plan.start)
@@ -192,6 +201,7 @@ def _start(
         spanner=spanner,
         emulator=True,
         project=_project(policy),
+        google_trust_store=options.google_trust_store,
     )
     state.announce(running)
     stack.callback(state.withdraw)
