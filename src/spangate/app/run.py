@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,10 +35,12 @@ from spangate.adapters.unix_server import UnixServer
 from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
-from spangate.errors import PeersFault, SpangateError, YourFault
+from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 
 # The client side carries one application's traffic.
 WORKERS = 1
+# The authority is started again within a second or two; a machine under load gets patience.
+AUTHORITY_SECONDS_MAX = 10.0
 # Names this program among the authority's peers; never met twice.
 _INSTANCE_BYTES = 16
 
@@ -86,7 +89,7 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
                 gone(authority(), peer)
 
         renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
-        renewer.start()
+        _patiently(renewer.start)
         # After everything below: the key is in the Envoy too.
         stack.callback(farewell)
         stack.callback(renewer.stop)
@@ -114,6 +117,20 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         stack.callback(part.stop)
         env = environment(os.environ, running, address)
         return run_command([program, *options.command[1:]], env, check=lambda: part.look(notice), notice=notice)
+
+
+def _patiently(start: Callable[[], object]) -> None:
+    """`start`, tried again for a while: the authority may be on its way back from a restart. Raises what it raises."""
+    deadline = time.monotonic() + AUTHORITY_SECONDS_MAX
+    while True:
+        try:
+            start()
+        except TryAgain:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return
 
 
 def program_named(word: str) -> str:

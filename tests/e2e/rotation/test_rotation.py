@@ -24,11 +24,10 @@ from conformance.engines.http2 import Http2
 from e2e.harness import (
     CHECKOUT,
     DATABASE,
+    REPORTS,
     SERVICE,
     SPANGATE,
-    Client,
     Up,
-    credentials,
     descendants,
     encode,
     eventually,
@@ -175,11 +174,24 @@ def anew(up: Up, svid: Svid) -> str:
         through.close()
 
 
-@pytest.fixture
-def up(start_up: Callable[..., Up], tmp_path: Path) -> Up:
-    found = start_up(shop_folder(tmp_path / "shop")).wait_until_up()
-    found.program("loader", "load.py")
+def busy(up: Up, load: Load) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """A writer and a reader that have begun."""
+    audit = up.audit()
+    found = load.start("checkout", "writer", 0.05), load.start("reports", "reader", 0.05)
+    for identity in (CHECKOUT, REPORTS):
+        eventually(lambda identity=identity: audit.lines(identity), f"requests of {identity}", 60)
     return found
+
+
+@pytest.fixture(scope="module")
+def up(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One for all tests: each leaves it as it found it, but for its root."""
+    found = Up(shop_folder(tmp_path_factory.mktemp("rotation") / "shop")).wait_until_up()
+    try:
+        found.program("loader", "load.py")
+        yield found
+    finally:
+        found.end()
 
 
 @pytest.fixture
@@ -237,9 +249,7 @@ def test_two_rotations_under_load_with_every_part_killed_and_no_client_notices(u
 
 
 def test_a_client_that_is_stopped_holds_the_rotation_is_named_and_it_is_turned_back(up: Up, load: Load) -> None:
-    client = load.start("checkout", "writer", 0.05)
-    other = load.start("reports", "reader", 0.05)
-    eventually(lambda: status(up)["peers"] == 3, "both clients and the gateway report")
+    client, other = busy(up, load)
     before = status(up)["roots"]
     os.kill(client.pid, signal.SIGSTOP)
     begin(up)
@@ -271,9 +281,7 @@ def test_a_client_that_is_stopped_holds_the_rotation_is_named_and_it_is_turned_b
 
 
 def test_whoever_was_killed_holds_nothing_up_and_a_rotation_that_signs_can_be_turned_back(up: Up, load: Load) -> None:
-    client = load.start("checkout", "writer", 0.05)
-    load.start("reports", "reader", 0.05)
-    eventually(lambda: status(up)["peers"] == 3, "both clients and the gateway report")
+    client, _ = busy(up, load)
     before = status(up)["roots"][0]["fingerprint"]
     client.kill()
     client.communicate()
@@ -286,20 +294,6 @@ def test_whoever_was_killed_holds_nothing_up_and_a_rotation_that_signs_can_be_tu
     assert found["phase"] == "STEADY"
     assert [root["fingerprint"] for root in found["roots"]] == [before]
     assert [one["failed"] for one in load.results()] == [[]]
-
-
-def test_somebody_who_never_reports_is_waited_for_until_their_certificate_ends(up: Up) -> None:
-    svid = up.svid(CHECKOUT)
-    begin(up)
-    wait = eventually(
-        lambda: next((one for one in status(up)["waits"] if "never reports" in one["why"]), None), "it is named"
-    )
-    assert wait["who"] == str(CHECKOUT)
-    assert wait["until"] == svid.not_after.strftime("%Y-%m-%dT%H:%M:%SZ")
-    with Client(up.running["gateway"], credentials(svid, svid)) as client:
-        assert client.session().startswith(DATABASE)
-    done = spangate("rotate", "--abandon", "--json", cwd=up.folder)
-    assert json.loads(done.stdout)["phase"] == "STEADY"
 
 
 def test_googles_trust_store_is_a_peer_that_a_person_confirms(start_up: Callable[..., Up], tmp_path: Path) -> None:
