@@ -30,6 +30,8 @@ from spangate.errors import Broken, TryAgain, YourFault
 SOCKET_PATH_BYTES_MAX = 107
 SOCKET_MODE = 0o600
 DIRECTORY_MODE = 0o700
+# Who connects is asked of the kernel, connection by connection.
+SHARED_SOCKET_MODE = 0o666
 # struct ucred { pid_t pid; uid_t uid; gid_t gid; }  (unix(7), SO_PEERCRED)
 _UCRED = struct.Struct("iII")
 
@@ -135,11 +137,33 @@ def bind(path: Path) -> socket.socket:
     """A listening-ready socket at `path`, 0600, in a directory of 0700 that is made if need be."""
     check_socket_path(path)
     _check_directory(path.parent)
+    return _bound(path, SOCKET_MODE)
+
+
+def bind_for_all(path: Path) -> socket.socket:
+    """A listening-ready socket at `path` that every user may connect to, in a directory that no other user may write.
+
+    Whoever could write there could put a socket of its own in our place. Raises YourFault, TryAgain.
+    """
+    check_socket_path(path)
+    try:
+        status = path.parent.stat()
+    except OSError as e:
+        raise YourFault(f"cannot use the directory `{path.parent}`: {e.strerror}", help="make it first") from e
+    if status.st_uid not in {0, os.getuid()} or stat.S_IMODE(status.st_mode) & 0o022:
+        raise YourFault(
+            f"other users may write in the directory `{path.parent}`, and could put a socket of their own there",
+            help=f"choose one of your own: mkdir -m 755 {path.parent / 'spangate'}",
+        )
+    return _bound(path, SHARED_SOCKET_MODE)
+
+
+def _bound(path: Path, mode: int) -> socket.socket:
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        path.chmod(SOCKET_MODE)
+        path.chmod(mode)
     except OSError as e:
         listener.close()
         raise TryAgain(f"cannot listen at `{path}`: {e.strerror}") from e

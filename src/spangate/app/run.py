@@ -26,12 +26,17 @@ from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secret
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.workload_issuers import DoorIssuer
+from spangate.adapters.workload_server import OneForUser, WorkloadServer
 from spangate.app.identities import identity_named
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
 from spangate.errors import PeersFault, YourFault
+from spangate.model.identity import SpiffeId
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.1
+# How late a change of roots or token keys reaches the command; each look asks the authority twice.
+LOOK_SECONDS = 5.0
 # The client side carries one application's traffic.
 WORKERS = 1
 
@@ -67,9 +72,12 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         sockets = stack.enter_context(runtime_directory())
         source = SecretSource()
 
-        def fetch() -> Svid:
+        def authority() -> SvidClient:
             # `up` may have been started anew since, and its authority listens elsewhere then.
-            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
+            return SvidClient(Path(state.running().authority_socket), SystemKeys())
+
+        def fetch() -> Svid:
+            return authority().fetch(identity)
 
         renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
         renewer.start()
@@ -91,13 +99,38 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
         stack.callback(envoy.stop)
         address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
-        return _run_command([program, *options.command[1:]], environment(os.environ, running, address), envoy, notice)
+        workload_api = _workload_api(stack, authority, identity, sockets, notice)
+        env = environment(os.environ, running, address, workload_api)
+        return _run_command([program, *options.command[1:]], env, envoy, notice)
 
 
-def environment(base: Mapping[str, str], running: Running, address: str) -> dict[str, str]:
-    """The command's environment: `base`, and what an unmodified Spanner client needs to reach `address`."""
+def _workload_api(
+    stack: ExitStack,
+    authority: Callable[[], SvidClient],
+    identity: SpiffeId,
+    sockets: Path,
+    notice: Callable[[str], None],
+) -> Path:
+    """A Workload API that gives `identity`, and nothing else, to processes of the own user; its socket."""
+    clock = SystemClock()
+    server = WorkloadServer(
+        DoorIssuer(authority, identity.trust_domain, clock),
+        OneForUser(identity, os.getuid()),
+        sockets / "workload.sock",
+        clock=clock,
+        problem=notice,
+        look_seconds=LOOK_SECONDS,
+    )
+    stack.enter_context(server)
+    return server.path
+
+
+def environment(base: Mapping[str, str], running: Running, address: str, workload_api: Path) -> dict[str, str]:
+    """The command's environment: `base`, and what unmodified clients of Spanner and SPIFFE need to reach theirs."""
     found = dict(base)
     found["SPANNER_EMULATOR_HOST"] = address
+    # Whatever stood there would give the command another identity.
+    found["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{workload_api}"
     # Credentials of whoever starts the command are none of the command's.
     found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
     if running.project:

@@ -257,6 +257,10 @@ class Authority:
         """Every root that is trusted, oldest first."""
         return self._roots
 
+    def signer(self) -> str:
+        """Which intermediate signs: the SHA-256 of its certificate, in hex."""
+        return self._intermediate.fingerprint(hashes.SHA256()).hex()
+
     def bundle_pem(self) -> str:
         """The trust bundle: the roots in PEM, one after another."""
         return "".join(_pem(root) for root in self._roots)
