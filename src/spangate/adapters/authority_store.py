@@ -18,6 +18,7 @@ from pathlib import Path
 from spangate.authority.ca import Issued
 from spangate.authority.generations import AuthorityState, Generation
 from spangate.authority.jwt_svid import IssuedJwt
+from spangate.authority.kubernetes_token import Attested
 from spangate.errors import TryAgain, YourFault
 
 FILE = "authority.sqlite"
@@ -37,6 +38,10 @@ CREATE TABLE IF NOT EXISTS generations (
 CREATE TABLE IF NOT EXISTS issued (
   serial TEXT PRIMARY KEY, kind TEXT NOT NULL, identity TEXT NOT NULL, not_before INTEGER NOT NULL,
   not_after INTEGER NOT NULL, dns_names TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS attested (
+  number TEXT PRIMARY KEY, identity TEXT NOT NULL, pod_uid TEXT NOT NULL, at INTEGER NOT NULL,
+  token_ends INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
 """
@@ -101,6 +106,21 @@ class AuthorityFile:
         facts = Issued("jwt", str(issued.identity), 0, issued.issued_at, issued.expires_at, issued.audiences)
         self._write(issued.token_id, facts)
 
+    def record_attested(self, number: str, attested: Attested, at: datetime) -> None:
+        """Writes down by which pod's token what has that serial number or token id was given. Raises TryAgain."""
+        times = (int(at.timestamp()), int(attested.expires_at.timestamp()))
+        with self._used() as database:
+            database.execute(
+                "INSERT INTO attested VALUES (?, ?, ?, ?, ?)",
+                (number, str(attested.identity), attested.pod_uid, *times),
+            )
+
+    def attested(self) -> tuple[tuple[str, str, str], ...]:
+        """Number, identity and pod of everything that is written down, oldest first."""
+        with self._used() as database:
+            rows = database.execute("SELECT number, identity, pod_uid FROM attested ORDER BY at, rowid").fetchall()
+        return tuple((number, identity, pod) for number, identity, pod in rows)
+
     def _write(self, number: str, issued: Issued) -> None:
         begins, ends = (int(moment.timestamp()) for moment in (issued.not_before, issued.not_after))
         row = (number, issued.kind, issued.identity, begins, ends, "\n".join(issued.dns_names))
@@ -112,6 +132,7 @@ class AuthorityFile:
             if prune:
                 oldest = int((self._now() - KEPT).timestamp())
                 database.execute("DELETE FROM issued WHERE kind IN ('svid', 'jwt') AND not_after < ?", (oldest,))
+                database.execute("DELETE FROM attested WHERE at < ?", (oldest,))
 
     def issued(self) -> tuple[Issued, ...]:
         """Everything that is written down, in the order of ends."""

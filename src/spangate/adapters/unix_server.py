@@ -60,7 +60,7 @@ class UnixServer:
         self._peer_uid = os.getuid() if peer_uid is None else peer_uid
         self._server = uvicorn.Server(
             uvicorn.Config(
-                _bounded(application),
+                bounded(application),
                 http=_only_peers_of(self._peer_uid, _connections_max()),
                 ws="none",
                 loop="asyncio",
@@ -237,11 +237,11 @@ def _connections_max() -> int:
     return CONNECTIONS_MAX if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, descriptors // 2)
 
 
-def _bounded(application: ASGIApp) -> ASGIApp:
+def bounded(application: ASGIApp) -> ASGIApp:
     """`application` for REQUESTS_MAX at once. All on one event loop, so a number is enough."""
     running = 0
 
-    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal running
         if running >= REQUESTS_MAX:
             await PlainTextResponse("too many requests at once", 503)(scope, receive, send)
@@ -252,7 +252,7 @@ def _bounded(application: ASGIApp) -> ASGIApp:
         finally:
             running -= 1
 
-    return bounded
+    return answer
 
 
 def _only_peers_of(uid: int, connections_max: int) -> type[H11Protocol]:
