@@ -21,7 +21,7 @@ from cryptography import x509
 
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import ANSWER_BYTES_MAX, Svid, json_object, refusal, text_of, verified
-from spangate.authority.ca import Keys
+from spangate.authority.founding import Keys
 from spangate.authority.workload_api import Bundles
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import BadSpiffeId, SpiffeId, check_trust_domain

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spangate.adapters.svid_client import Svid, SvidClient, sign_here
-from spangate.authority.ca import Authority, Clock, Keys
+from spangate.authority.ca import Authority, Clock
+from spangate.authority.founding import Keys
 from spangate.authority.jwt_svid import JwtAuthority, ValidJwt, validate_jwt_svid
 from spangate.authority.workload_api import Bundles, X509Svid
 from spangate.model.identity import SpiffeId
@@ -42,8 +43,8 @@ class AuthorityIssuer:
         return self._tokens.validate(token, audience)
 
     def signer(self) -> str:
-        """Who signs certificates now."""
-        return self._authority.signer()
+        """Who signs certificates now: the name of the intermediate's key, which is never used twice."""
+        return self._authority.state.signer.intermediate_key
 
 
 class DoorIssuer:
