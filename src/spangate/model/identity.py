@@ -62,6 +62,11 @@ class SpiffeId:
         """The authority's own, where it speaks TLS: no workload has one like it."""
         return cls(check_trust_domain(trust_domain), ("spangate", "authority"))
 
+    @classmethod
+    def gateway(cls, trust_domain: str) -> SpiffeId:
+        """The gateway's own: no workload has one like it."""
+        return cls(check_trust_domain(trust_domain), ("spangate", "gateway"))
+
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}/{'/'.join(self.segments)}"
 
