@@ -186,11 +186,11 @@ def _bound(path: Path, mode: int) -> socket.socket:
     return listener
 
 
-def listening(path: Path) -> socket.socket:
-    """As `bind`, and listening: for a process that is started, and started again, to serve it. The opener closes it
-    and removes the file.
+def listening(path: Path, *, for_all: bool = False) -> socket.socket:
+    """As `bind`, or `bind_for_all`, and listening: for a process that is started, and started again, to serve it. The
+    opener closes it and removes the file.
     """
-    listener = bind(path)
+    listener = bind_for_all(path) if for_all else bind(path)
     listener.listen(_WAITING_MAX)
     return listener
 

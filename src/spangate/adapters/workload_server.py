@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from spangate.model.unix import UnixPeer, UnixSelectors
 
 # A connection and its pidfd; the other half of the descriptors is for everything else.
 _DESCRIPTORS_OF_CONNECTION = 2
+_DESCRIPTORS_WANTED = 2 * _DESCRIPTORS_OF_CONNECTION * CONNECTIONS_MAX
 _BACKLOG = 1024
 # Ends are a matter of milliseconds; a certificate being signed is waited for.
 _END_SECONDS_MAX = 10.0
@@ -65,7 +67,10 @@ class OneForUser:
 
 
 class WorkloadServer:
-    """`start` returns once the socket accepts connections; `stop` once the thread has ended and the file is gone."""
+    """`start` returns once the socket accepts connections; `stop` once the thread has ended and the file is gone.
+
+    `listener`: a socket that listens at `path` already; its file is somebody else's to remove.
+    """
 
     def __init__(
         self,
@@ -76,10 +81,12 @@ class WorkloadServer:
         clock: Clock,
         problem: Callable[[str], None],
         for_all: bool = False,
+        listener: socket.socket | None = None,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self.path = path
         self._for_all = for_all
+        self._listener = listener
         self._door = WorkloadDoor(
             issuer,
             attester,
@@ -91,15 +98,17 @@ class WorkloadServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._ready = threading.Event()
+        self._inode: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Bind and serve. Raises YourFault, TryAgain."""
         if self._thread is not None:
             raise Broken("the Workload API is started twice")
-        listener = (bind_for_all if self._for_all else bind)(self.path)
-        status = self.path.stat()
-        self._inode = (status.st_dev, status.st_ino)
+        listener = self._listener or (bind_for_all if self._for_all else bind)(self.path)
+        if self._listener is None:
+            status = self.path.stat()
+            self._inode = (status.st_dev, status.st_ino)
 
         async def serve() -> None:
             self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
@@ -140,6 +149,14 @@ class WorkloadServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def raise_descriptors() -> None:
+    """Lets this process have as many file descriptors as it may: 1,024, the usual start, are 256 connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _connections_max() -> int:

@@ -128,6 +128,17 @@ def up(
     issuer: Annotated[
         str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
     ] = "",
+    workload_socket: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where every user finds the Workload API; else only the own user, at a place of its own.",
+        ),
+    ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings for a cluster whose pods are let in by their tokens."),
+    ] = None,
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
@@ -144,7 +155,9 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer),
+            UpOptions(
+                intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer, workload_socket, kubernetes
+            ),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),
