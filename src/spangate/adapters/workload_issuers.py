@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.svid_client import Svid, SvidClient, sign_here
 from spangate.authority.ca import Authority, Clock
 from spangate.authority.founding import Keys
@@ -70,6 +71,34 @@ class DoorIssuer:
         client = self._client()
         keys = [{**key, "use": "jwt-svid"} for key in client.keys()["keys"]]
         return Bundles({self._trust_domain: client.bundle()}, {self._trust_domain: {"keys": keys}})
+
+    def validate(self, token: str, audience: str) -> ValidJwt:
+        """Whom a token speaks for, by the authority's keys of now. Raises BadToken."""
+        return validate_jwt_svid(token, audience, self.bundles().jwks, self._clock.now())
+
+    def signer(self) -> str:
+        """Not told by the door; certificates are made anew in time."""
+        return ""
+
+
+class PodIssuer:
+    """Of the authority behind its door for pods, whose client has one identity: that of its token."""
+
+    def __init__(self, client: AttestClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+
+    def x509_svid(self, identity: SpiffeId) -> X509Svid:  # noqa: ARG002 - the client refuses another one
+        """A certificate for a fresh key. Raises what AttestClient.fetch raises."""
+        return _given(self._client.fetch())
+
+    def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:  # noqa: ARG002 - likewise
+        """A token. Raises what AttestClient.token raises."""
+        return self._client.token(audiences)
+
+    def bundles(self) -> Bundles:
+        """What the authority trusts now. Raises what AttestClient.bundles raises."""
+        return self._client.bundles()
 
     def validate(self, token: str, audience: str) -> ValidJwt:
         """Whom a token speaks for, by the authority's keys of now. Raises BadToken."""
