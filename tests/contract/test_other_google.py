@@ -30,6 +30,8 @@ from fakes.standin import StandInProcess
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "SPANGATE_TEST_GOOGLE_"
+# Each starts a test run of its own.
+thorough = pytest.mark.thorough
 
 
 @pytest.fixture
@@ -72,6 +74,7 @@ def run(variables: dict[str, str], *selected: str) -> Any:
     )
 
 
+@thorough
 def test_every_promise_is_asked_of_the_google_that_is_named(variables: dict[str, str]) -> None:
     done = run(variables)
     assert done.returncode == 0, done.stdout
@@ -81,6 +84,7 @@ def test_every_promise_is_asked_of_the_google_that_is_named(variables: dict[str,
     assert all("only the stand-in can be set up otherwise" in line for line in skipped)
 
 
+@thorough
 def test_a_variable_that_is_missing_is_an_error_and_no_skip(variables: dict[str, str]) -> None:
     del variables[f"{PREFIX}ISSUER_KEY"]
     done = run(variables, "-k", "test_a_good_token_is_exchanged")
@@ -88,6 +92,7 @@ def test_a_variable_that_is_missing_is_an_error_and_no_skip(variables: dict[str,
     assert f"{PREFIX}ISSUER_KEY has to be set too" in done.stdout
 
 
+@thorough
 def test_without_a_provider_for_certificates_its_tests_say_so(variables: dict[str, str]) -> None:
     del variables[f"{PREFIX}MTLS_AUDIENCE"]
     done = run(variables, "-k", "test_a_certificate_is_exchanged")
