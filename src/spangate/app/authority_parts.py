@@ -29,6 +29,7 @@ from spangate.adapters.process_life import life_of
 from spangate.adapters.rotation_door import peer_routes, rotation_routes
 from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.unix_server import UnixServer, pid_of
+from spangate.app.workload_doors import open_pod_door, open_workload_api
 from spangate.authority.ca import Authority
 from spangate.authority.generations import AuthorityState, leaving_issuers, refused_issuers
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
@@ -53,6 +54,9 @@ class Inherited:
     door: socket.socket
     own_door: socket.socket
     public_keys: socket.socket
+    workload: socket.socket
+    # Only with settings for a cluster.
+    pods: socket.socket | None
     parent: int
 
 
@@ -66,6 +70,8 @@ class AuthorityParts:
     store: AuthorityFile
     clock: SystemClock
     runtime: Path
+    intent: Path
+    kubernetes: Path | None
     inherited: Inherited
     say: Callable[[str], None]
     stack: ExitStack
@@ -75,8 +81,13 @@ class AuthorityParts:
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
-        """Spangate's own, each with the DNS names of its certificate; no workload is given one."""
+        """Spangate's own that are asked for from outside, each with the DNS names of its certificate."""
         return {SpiffeId.gateway(self.authority.trust_domain): _GATEWAY_NAMES}
+
+    @property
+    def reserved(self) -> set[SpiffeId]:
+        """What no workload is given."""
+        return {*self.own_identities, SpiffeId.authority(self.authority.trust_domain)}
 
 
 def open_parts(
@@ -87,6 +98,8 @@ def open_parts(
     passphrase: bytes,
     state: Path,
     runtime: Path,
+    intent: Path,
+    kubernetes: Path | None,
     inherited: Inherited,
     say: Callable[[str], None],
     stack: ExitStack,
@@ -123,7 +136,20 @@ def open_parts(
         moved=lambda state: say(_sentence(state)),
     )
     return AuthorityParts(
-        authority, tokens, keeper, store, clock, runtime, inherited, say, stack, peers, rotator, usage
+        authority=authority,
+        tokens=tokens,
+        keeper=keeper,
+        store=store,
+        clock=clock,
+        runtime=runtime,
+        intent=intent,
+        kubernetes=kubernetes,
+        inherited=inherited,
+        say=say,
+        stack=stack,
+        peers=peers,
+        rotator=rotator,
+        usage=usage,
     )
 
 
@@ -177,7 +203,7 @@ def _door(parts: AuthorityParts) -> None:
     own = [str(identity) for identity in parts.own_identities]
     reports = peer_routes(parts.authority, parts.peers, never=own, alive=lambda request: life_of(pid_of(request)))
     more = [*reports, *rotation_routes(parts.rotator)]
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.own_identities, more=more)
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, more=more)
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 
@@ -197,5 +223,32 @@ def _own_door(parts: AuthorityParts) -> None:
     parts.stack.enter_context(server)
 
 
+def _workload_api(parts: AuthorityParts) -> None:
+    """For processes of this machine."""
+    open_workload_api(parts.stack, parts.authority, parts.tokens, parts.intent, parts.inherited.workload, parts.say)
+
+
+def _pods(parts: AuthorityParts) -> None:
+    """For pods, where there are settings for a cluster."""
+    if parts.kubernetes is not None and parts.inherited.pods is not None:
+        open_pod_door(
+            parts.stack,
+            parts.authority,
+            parts.tokens,
+            parts.store,
+            parts.kubernetes,
+            parts.inherited.pods,
+            parts.say,
+        )
+
+
 # In the order of their start.
-DOORS: tuple[Callable[[AuthorityParts], None], ...] = (_token_keys, _public_keys, _rotation, _door, _own_door)
+DOORS: tuple[Callable[[AuthorityParts], None], ...] = (
+    _token_keys,
+    _public_keys,
+    _rotation,
+    _door,
+    _own_door,
+    _workload_api,
+    _pods,
+)

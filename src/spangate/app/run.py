@@ -22,9 +22,10 @@ from types import FrameType
 
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.peer_client import Peer, gone, report
-from spangate.adapters.peer_reports import Reporter
+from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
@@ -32,11 +33,17 @@ from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secret
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.workload_issuers import DoorIssuer
+from spangate.adapters.workload_server import OneForUser, WorkloadServer
 from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
+from spangate.authority.workload_api import Issuer
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
+from spangate.model.identity import SpiffeId
 
+# How late a change of roots or token keys reaches the command; each look asks the authority twice.
+LOOK_SECONDS = 5.0
 # The client side carries one application's traffic.
 WORKERS = 1
 # The authority is started again within a second or two; a machine under load gets patience.
@@ -64,73 +71,117 @@ class RunOptions:
     port: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the certificates of an identity come from, and which gateway takes them. `report` tells the authority what
+    is in use; None where it takes no reports, and then it waits until certificates have ended.
+    """
+
+    fetch: Callable[[], Svid]
+    issuer: Issuer
+    gateway: str
+    gateway_identity: SpiffeId
+    report: Callable[[Holding], Answer] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What runs beside the command: where it finds Spanner and the Workload API, and what is to be looked at."""
+
+    spanner: str
+    workload_api: Path
+    look: Callable[[], None]
+
+
 def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     """Run the command; its exit code, 128 + n if signal n ended it. Raises SpangateError."""
     program = program_named(options.command[0])
     running = StateDirectory(options.intent).running()
     identity = identity_named(options.identity, options.intent, running.trust_domain)
+    state = StateDirectory(options.intent)
+
+    def authority() -> SvidClient:
+        # `up` may have been started anew since, and its authority listens elsewhere then.
+        return SvidClient(Path(state.running().authority_socket), SystemKeys())
+
+    peer = Peer(secrets.token_hex(_INSTANCE_BYTES), identity, "run")
+
+    def farewell() -> None:
+        # Nobody who is away has to be told; the certificate ends by itself.
+        with suppress(SpangateError):
+            gone(authority(), peer)
+
+    origin = Origin(
+        lambda: authority().fetch(identity, peer.instance),
+        DoorIssuer(authority, identity.trust_domain, SystemClock()),
+        running.gateway,
+        SpiffeId.parse(running.gateway_identity),
+        lambda held: report(authority(), peer, held),
+    )
     with ExitStack() as stack:
-        state = StateDirectory(options.intent)
-        sockets = stack.enter_context(runtime_directory())
-        source = SecretSource()
-
-        peer = Peer(secrets.token_hex(_INSTANCE_BYTES), identity, "run")
-
-        def authority() -> SvidClient:
-            # `up` may have been started anew since, and its authority listens elsewhere then.
-            return SvidClient(Path(state.running().authority_socket), SystemKeys())
-
-        def fetch() -> Svid:
-            return authority().fetch(identity, peer.instance)
-
-        def farewell() -> None:
-            # Nobody who is away has to be told; the certificate ends by itself.
-            with suppress(SpangateError):
-                gone(authority(), peer)
-
-        renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
-        _patiently(renewer.start)
         # After everything below: the key is in the Envoy too.
         stack.callback(farewell)
-        stack.callback(renewer.stop)
-        stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
-        reporter = Reporter(source, lambda held: report(authority(), peer, held), renewer.renew_now, problem=notice)
-        reporter.start()
-        stack.callback(reporter.stop)
-        host, _, port = running.gateway.rpartition(":")
-        plan = ClientPlan(
-            gateway=(host, int(port)),
-            gateway_identity=running.gateway_identity,
-            host=LOOPBACK,
-            port=stack.enter_context(reserved_port(options.port, "client")),
-            admin_socket=str(sockets / "admin.sock"),
-            sds_socket=str(sockets / "sds.sock"),
-            certificate_secret=CERTIFICATE_SECRET,
-            bundle_secret=BUNDLE_SECRET,
-        )
         log = state.logs / f"client-{os.getpid()}.log"
         stack.callback(lambda: log.unlink(missing_ok=True))
-        envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
-        stack.callback(envoy.stop)
-        address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
-        part = Part(envoy.child, envoy.again)
-        stack.callback(part.stop)
-        env = environment(os.environ, running, address)
-        return run_command([program, *options.command[1:]], env, check=lambda: part.look(notice), notice=notice)
+        beside = start_beside(stack, origin, options.port, log, notice)
+        env = environment(os.environ, running, beside)
+        return run_command([program, *options.command[1:]], env, check=beside.look, notice=notice)
 
 
-def _patiently(start: Callable[[], object]) -> None:
+def start_beside(
+    stack: ExitStack, origin: Origin, port: int, log: Path | None, notice: Callable[[str], None]
+) -> Beside:
+    """The Envoy that speaks to the gateway, and the Workload API of the same identity. Raises SpangateError."""
+    sockets = stack.enter_context(runtime_directory())
+    source = SecretSource()
+    renewer = Renewer(origin.fetch, source, clock=SystemClock(), problem=notice)
+    identity = _patiently(renewer.start).identity
+    stack.callback(renewer.stop)
+    stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
+    if origin.report is not None:
+        reporter = Reporter(source, origin.report, renewer.renew_now, problem=notice)
+        reporter.start()
+        stack.callback(reporter.stop)
+    host, _, gateway_port = origin.gateway.rpartition(":")
+    plan = ClientPlan(
+        gateway=(host, int(gateway_port)),
+        gateway_identity=str(origin.gateway_identity),
+        host=LOOPBACK,
+        port=stack.enter_context(reserved_port(port, "client")),
+        admin_socket=str(sockets / "admin.sock"),
+        sds_socket=str(sockets / "sds.sock"),
+        certificate_secret=CERTIFICATE_SECRET,
+        bundle_secret=BUNDLE_SECRET,
+    )
+    envoy = EnvoyChild(
+        "client", client_bootstrap(plan), sockets, sockets / "admin.sock", log or sockets / "client.log", WORKERS
+    )
+    stack.callback(envoy.stop)
+    address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
+    part = Part(envoy.child, envoy.again)
+    stack.callback(part.stop)
+    server = WorkloadServer(
+        origin.issuer,
+        OneForUser(identity, os.getuid()),
+        sockets / "workload.sock",
+        clock=SystemClock(),
+        problem=notice,
+        look_seconds=LOOK_SECONDS,
+    )
+    stack.enter_context(server)
+    return Beside(address, server.path, lambda: part.look(notice))
+
+
+def _patiently(start: Callable[[], Svid]) -> Svid:
     """`start`, tried again for a while: the authority may be on its way back from a restart. Raises what it raises."""
     deadline = time.monotonic() + AUTHORITY_SECONDS_MAX
     while True:
         try:
-            start()
+            return start()
         except TryAgain:
             if time.monotonic() > deadline:
                 raise
             time.sleep(POLL_SECONDS)
-        else:
-            return
 
 
 def program_named(word: str) -> str:
@@ -141,17 +192,25 @@ def program_named(word: str) -> str:
     return program
 
 
-def environment(base: Mapping[str, str], running: Running, address: str) -> dict[str, str]:
-    """The command's environment: `base`, and what an unmodified Spanner client needs to reach `address`."""
-    found = dict(base)
-    found["SPANNER_EMULATOR_HOST"] = address
-    # Credentials of whoever starts the command are none of the command's.
-    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
+def environment(base: Mapping[str, str], running: Running, beside: Beside) -> dict[str, str]:
+    """The command's environment: `base`, and what unmodified clients of Spanner and SPIFFE need to reach theirs."""
+    found = reaching(base, beside)
     if running.project:
         found["GOOGLE_CLOUD_PROJECT"] = running.project
     if running.emulator:
         for name, value in EMULATOR_SETTINGS.items():
             found.setdefault(name, value)
+    return found
+
+
+def reaching(base: Mapping[str, str], beside: Beside) -> dict[str, str]:
+    """`base`, and where the command finds what runs beside it."""
+    found = dict(base)
+    found["SPANNER_EMULATOR_HOST"] = beside.spanner
+    # Whatever stood there would give the command another identity.
+    found["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{beside.workload_api}"
+    # Credentials of whoever starts the command are none of the command's.
+    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
     return past_proxies(found)
 
 
