@@ -28,7 +28,7 @@ from starlette.routing import Route
 from spangate.adapters.door_answers import answering, error_response
 from spangate.adapters.gateway_usage import GatewayUsage
 from spangate.authority.ca import Authority
-from spangate.authority.peers import TRUSTS_MAX, Peers
+from spangate.authority.peers import RESERVED_INSTANCES, TRUSTS_MAX, Peers
 from spangate.authority.rotator import Rotator, Status
 
 # A report of the longest kind: sixteen fingerprints, a SPIFFE ID of two kilobytes.
@@ -55,11 +55,13 @@ def peer_routes(
         report = _report(body)
         if report is None:
             return error_response(400, "the report cannot be read")
-        identity = report["identity"]
+        identity, instance = report["identity"], report["instance"]
         if identity in never or (only is not None and identity not in only):
             return error_response(403, f"nobody reports for `{identity[:256]}` here")
+        if only is None and instance in RESERVED_INSTANCES:
+            return error_response(403, f"nobody reports as `{instance}` here")
         wanted = peers.seen(
-            report["instance"],
+            instance,
             identity,
             kind=report["kind"],
             trusts=frozenset(report["trusts"]),
@@ -76,8 +78,8 @@ def peer_routes(
         asked = _object(body)
         if asked is None or set(asked) != {"instance"} or not _matches(_INSTANCE, asked["instance"]):
             return error_response(400, "the request is not a JSON object of the text `instance`")
-        if any(one.instance == asked["instance"] and one.identity in never for one in peers.all()):
-            return error_response(403, "nobody speaks for that instance here")
+        if only is None and asked["instance"] in RESERVED_INSTANCES:
+            return error_response(403, f"nobody speaks for `{asked['instance']}` here")
         peers.gone(asked["instance"])
         return JSONResponse({})
 

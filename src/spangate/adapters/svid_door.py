@@ -34,6 +34,7 @@ from starlette.routing import Route
 from spangate.adapters.door_answers import Refused, answering, error_response
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.peers import RESERVED_INSTANCES
 from spangate.authority.request import CSR_CHARACTERS_MAX
 from spangate.model.identity import SPIFFE_ID_BYTES_MAX, BadSpiffeId, SpiffeId
 
@@ -59,6 +60,8 @@ def svid_app(
         asked = _parse(body)
         if asked is None:
             return error_response(400, "the request is not a JSON object of the two texts `identity` and `csr`")
+        if asked.get("holder") in RESERVED_INSTANCES:
+            return error_response(403, f"nobody holds anything as `{asked['holder']}` here")
         return _signed(authority, asked, _allowed(asked["identity"], authority.trust_domain, refused))
 
     def token(body: bytes, _: Request) -> Response:

@@ -35,7 +35,7 @@ from spangate.authority.generations import AuthorityState, leaving_issuers, refu
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.keeper import KeyKeeper
-from spangate.authority.peers import Peers
+from spangate.authority.peers import GATEWAY_INSTANCE, Peers
 from spangate.authority.rotator import LOOK, Rotator
 from spangate.model.identity import SpiffeId
 
@@ -43,8 +43,6 @@ from spangate.model.identity import SpiffeId
 DOOR, OWN_DOOR = "authority.sock", "authority-own.sock"
 # The gateway is reached by address; its certificate also has this name, for TLS clients that insist on one.
 _GATEWAY_NAMES = ("localhost",)
-# The instance under which the gateway reports (app/gate_parts.py); no step is taken without it.
-GATEWAY_INSTANCE = "gateway"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.adapters.unix_server import UnixServer, listening
 from spangate.app.authority_part import AuthorityPlan
-from spangate.app.authority_parts import GATEWAY_INSTANCE
+from spangate.authority.peers import GATEWAY_INSTANCE
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.errors import SpangateError

@@ -72,7 +72,7 @@ def waits(
         found += _without_new_root(state, peers, held, now)
     elif state.phase in REPLACING:
         found += _with_leaving_root(state, peers, held, now)
-        found += _met_by_gateway(usage, now)
+        found += _met_by_gateway(usage, state.since, now)
     else:
         found += _with_other_roots(state, peers, now)
     if state.phase not in REPLACING:
@@ -117,13 +117,15 @@ def _with_leaving_root(
         yield Wait(_holder(one, holder), f"{why}; a certificate under the root that is to go has not ended", one.until)
 
 
-def _met_by_gateway(usage: Usage | None, now: datetime) -> Iterator[Wait]:
+def _met_by_gateway(usage: Usage | None, since: datetime, now: datetime) -> Iterator[Wait]:
     if usage is None:
         return
+    # Nothing met before the phase has lasted that long says little: nobody may have sent anything yet.
+    quiet_from = since if usage.used is None else max(since, usage.used)
     if usage.asked is None or now - usage.asked > QUIET:
         yield Wait("gateway", "has not told which certificates it meets")
-    elif usage.used is not None and now - usage.used < QUIET:
-        yield Wait("gateway", "has just served a connection under the root that is to go", usage.used + QUIET)
+    elif usage.asked - quiet_from < QUIET:
+        yield Wait("gateway", "has to serve nobody under the root that is to go for a while", quiet_from + QUIET)
 
 
 def _with_other_roots(state: AuthorityState, peers: dict[str, Seen], now: datetime) -> Iterator[Wait]:

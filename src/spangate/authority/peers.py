@@ -24,6 +24,10 @@ LEASE = timedelta(seconds=15)
 # A single host's programs are some dozens; each costs a few hundred bytes here.
 PEERS_MAX = 20_000
 INSTANCE_CHARACTERS_MAX = 128
+# The gateway's own name among them (app/gate_parts.py); no step is taken without it.
+GATEWAY_INSTANCE = "gateway"
+# Names that nobody else may take.
+RESERVED_INSTANCES = frozenset({GATEWAY_INSTANCE})
 # Roots that a peer may say it trusts: ours are two, and a mesh may add its own.
 TRUSTS_MAX = 16
 # How soon a peer is to report again: while a rotation is under way, and while there is none.
