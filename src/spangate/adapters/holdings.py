@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from spangate.adapters.sds_door import InUse
-from spangate.authority.generations import fingerprint
+from spangate.authority.generations import fingerprint, signed_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +31,14 @@ def holding(in_use: InUse) -> Holding:
         trusts = frozenset(fingerprint(root) for root in _read(in_use.bundle.bundle_pem))
     if in_use.certificate is not None:
         chain, roots = _read(in_use.certificate.chain_pem), _read(in_use.certificate.bundle_pem)
-        uses = next((fingerprint(root) for root in roots if chain and _signed(chain[-1], root)), "")
+        uses = next((fingerprint(root) for root in roots if chain and signed_by(chain[-1], root)), "")
     return Holding(trusts, uses)
 
 
 def leads_to(chain_pem: str, bundle_pem: str) -> bool:
     """Whether a chain's last certificate is signed by a root of the bundle."""
     chain, roots = _read(chain_pem), _read(bundle_pem)
-    return bool(chain) and any(_signed(chain[-1], root) for root in roots)
+    return bool(chain) and any(signed_by(chain[-1], root) for root in roots)
 
 
 def _read(pem: str) -> list[x509.Certificate]:
@@ -47,11 +46,3 @@ def _read(pem: str) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(pem.encode("ascii"))
     except ValueError:
         return []
-
-
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spangate.adapters.keys import key_pem, request_pem
@@ -27,6 +26,7 @@ from spangate.adapters.sds_door import Secrets
 from spangate.adapters.unix_server import check_socket_path, peer_uid
 from spangate.authority.ca import Authority
 from spangate.authority.founding import Keys
+from spangate.authority.generations import signed_by
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
@@ -163,16 +163,8 @@ def _check_own(connection: socket.socket, path: Path) -> None:
 
 def _leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
     """Each certificate is signed by the next one, the last by a root."""
-    linked = all(_signed(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
-    return linked and any(_signed(chain[-1], root) for root in roots)
-
-
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
+    linked = all(signed_by(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
+    return linked and any(signed_by(chain[-1], root) for root in roots)
 
 
 def json_object(content: bytes) -> Mapping[str, Any] | None:
