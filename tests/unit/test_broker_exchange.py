@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 from datetime import timedelta
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -36,8 +36,7 @@ GOOD = {
 
 
 def form(federation=FEDERATION, text="header.payload.signature", **options):
-    body = exchange_form(federation, SubjectToken(federation.subject_token, text), options or None)
-    return {key: values[0] for key, values in parse_qs(body, strict_parsing=True).items()}
+    return exchange_form(federation, SubjectToken(federation.subject_token, text), options or None)
 
 
 @pytest.mark.parametrize("kind", list(SubjectTokenType))
@@ -55,7 +54,10 @@ def test_an_exchange_asks_for_exactly_this(kind):
 
 
 def test_options_are_json_that_is_encoded_as_googles_libraries_do_it():
-    assert json.loads(unquote(form(userProject="other")["options"])) == {"userProject": "other"}
+    options = form(userProject="other/ä ~")["options"]
+    assert json.loads(unquote(options)) == {"userProject": "other/ä ~"}
+    assert options.isascii()
+    assert not set(options) & set('{"/ ')
 
 
 def test_whoever_impersonates_asks_for_no_more_than_that():
@@ -75,11 +77,6 @@ def test_a_subject_token_of_another_kind_than_the_providers_is_not_sent():
 def test_the_subject_token_of_a_certificate_is_its_chain_leaf_first():
     token = certificate_chain_token([b"leaf", b"intermediate"])
     assert [base64.b64decode(one) for one in json.loads(token.text)] == [b"leaf", b"intermediate"]
-
-
-@given(st.text(min_size=1))
-def test_any_subject_token_arrives_as_it_is(text):
-    assert form(text=text)["subject_token"] == text
 
 
 def test_secrets_are_not_in_any_repr():
@@ -155,6 +152,8 @@ def test_an_impersonation_asks_for_exactly_this():
         "lifetime": "600s",
         "delegates": [f"projects/-/serviceAccounts/{DELEGATE}"],
     }
+    with pytest.raises(ValueError, match="not the address"):
+        generate_path(Impersonation("../x"))
     assert "delegates" not in json.loads(generate_body(Impersonation(ACCOUNT), ["scope-a"]))
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from spangate.adapters.keys import key_pem, request_pem
 from spangate.adapters.sds_door import Secrets
@@ -44,6 +45,12 @@ class Svid:
     secrets: Secrets
     not_after: datetime
     serial: int
+
+    @property
+    def chain_der(self) -> tuple[bytes, ...]:
+        """Leaf and intermediates, in DER."""
+        chain = x509.load_pem_x509_certificates(self.secrets.chain_pem.encode("ascii"))
+        return tuple(one.public_bytes(Encoding.DER) for one in chain)
 
 
 class SvidClient:

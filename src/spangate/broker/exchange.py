@@ -12,7 +12,6 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlencode
 
 from spangate.broker.answers import EXPIRES_IN_SECONDS_MAX, BadAnswer, Grant, access_token, json_object
 from spangate.model.google import GoogleFederation, SubjectTokenType
@@ -25,7 +24,6 @@ ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S10
 UNKNOWN_LIFETIME_SECONDS = 300
 # All that a federated token needs which is only used to impersonate.
 IMPERSONATION_SCOPE = "https://www.googleapis.com/auth/iam"
-FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ def certificate_chain_token(chain_der: Sequence[bytes]) -> SubjectToken:
 
 def exchange_form(
     federation: GoogleFederation, subject: SubjectToken, options: Mapping[str, object] | None = None
-) -> str:
-    """The body of `POST /v1/token`. `options` is Google's JSON object of that name (`userProject`, ...)."""
+) -> dict[str, str]:
+    """The fields of the form for `POST /v1/token`. `options` is Google's JSON object of that name (`userProject`)."""
     if subject.type is not federation.subject_token:
         raise ValueError(f"the provider takes {federation.subject_token.value}, not {subject.type.value}")
     fields = {
@@ -57,9 +55,9 @@ def exchange_form(
         "subject_token_type": subject.type.urn,
     }
     if options:
-        # Twice encoded, as Google's own libraries send it.
-        fields["options"] = quote(json.dumps(options))
-    return urlencode(fields)
+        # Encoded here and once more with the form, as Google's own libraries send it.
+        fields["options"] = _quoted(json.dumps(options))
+    return fields
 
 
 def read_exchange(body: bytes) -> Grant:
@@ -76,6 +74,15 @@ def read_exchange(body: bytes) -> Grant:
 def _scopes(federation: GoogleFederation) -> tuple[str, ...]:
     """What the identity may do with it; where it impersonates, that is asked of the service account's token."""
     return federation.scopes if federation.impersonation is None else (IMPERSONATION_SCOPE,)
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoding (RFC 3986, section 2.1)."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-._~") else _percent(c) for c in text)
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())
 
 
 def _lifetime(value: object) -> float:

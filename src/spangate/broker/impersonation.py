@@ -12,18 +12,19 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from spangate.broker.answers import BadAnswer, Grant, access_token, json_object
-from spangate.model.google import Impersonation
+from spangate.model.google import SERVICE_ACCOUNT, Impersonation
 
 # RFC 3339 as Google writes it: always UTC, up to nine digits of a second.
 _MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]{1,9})?Z", re.ASCII)
 
 
 def generate_path(impersonation: Impersonation) -> str:
-    """The path of the call."""
-    return f"/v1/projects/-/serviceAccounts/{quote(impersonation.service_account, safe='@')}:generateAccessToken"
+    """The path of the call. Raises ValueError for what is no address of a service account."""
+    if not re.fullmatch(SERVICE_ACCOUNT, impersonation.service_account, re.ASCII):
+        raise ValueError(f"`{impersonation.service_account}` is not the address of a service account")
+    return f"/v1/projects/-/serviceAccounts/{impersonation.service_account}:generateAccessToken"
 
 
 def generate_body(impersonation: Impersonation, scopes: Sequence[str]) -> str:
