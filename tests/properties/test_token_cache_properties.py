@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from spangate.broker.answers import Grant
 from spangate.broker.cache import (
     BURST_MAX,
-    EXCHANGES_PER_SECOND_MAX,
+    EXCHANGE_RATE_MAX,
     IDENTITIES_MAX,
     IN_FLIGHT_MAX,
     LEFT_SECONDS_MIN,
@@ -99,7 +99,7 @@ class Tokens(RuleBasedStateMachine):
         assert self.cache.in_flight == len(self.open) <= IN_FLIGHT_MAX
         assert self.cache.queued <= KNOWN_MAX
         recent = [at for at in self.begun_at if at > self.now - 1]
-        assert len(recent) <= BURST_MAX + EXCHANGES_PER_SECOND_MAX
+        assert len(recent) <= BURST_MAX + EXCHANGE_RATE_MAX
 
 
 TestTokens = Tokens.TestCase
@@ -132,8 +132,8 @@ def test_a_storm_is_served_in_turn_once_each_and_within_the_bounds():
     assert Counter(name for _, name in begun).most_common(1)[0][1] == 1
     assert most <= IN_FLIGHT_MAX
     for second in range(int(begun[-1][0])):
-        assert len([at for at, _ in begun if second < at <= second + 1]) <= EXCHANGES_PER_SECOND_MAX + BURST_MAX
-    assert begun[-1][0] < 2000 / EXCHANGES_PER_SECOND_MAX + 2
+        assert len([at for at, _ in begun if second < at <= second + 1]) <= EXCHANGE_RATE_MAX + BURST_MAX
+    assert begun[-1][0] < 2000 / EXCHANGE_RATE_MAX + 2
 
 
 def test_what_was_granted_together_is_not_renewed_together():

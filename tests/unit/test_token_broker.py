@@ -34,7 +34,7 @@ from spangate.adapters.token_broker import TokenBroker, UnknownIdentity, exchang
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
 from spangate.broker.answers import Grant
-from spangate.broker.cache import EXCHANGES_PER_SECOND_MAX, IN_FLIGHT_MAX
+from spangate.broker.cache import EXCHANGE_RATE_MAX, IN_FLIGHT_MAX
 from spangate.broker.diagnosis import ChainBroken, GoogleAway
 from spangate.errors import Broken, PeersFault, TryAgain
 from spangate.model.google import GoogleFederation, Impersonation
@@ -232,7 +232,7 @@ def test_a_storm_of_identities_is_no_herd() -> None:
     assert Counter(name for _, name in begun) == dict.fromkeys(names, 1)
     assert most[0] <= IN_FLIGHT_MAX
     # The burst at the beginning, then the rate.
-    assert begun[-1][0] - begun[0][0] > (len(names) - EXCHANGES_PER_SECOND_MAX) / EXCHANGES_PER_SECOND_MAX * 0.8
+    assert begun[-1][0] - begun[0][0] > (len(names) - EXCHANGE_RATE_MAX) / EXCHANGE_RATE_MAX * 0.8
 
 
 def test_a_change_of_the_policy_drops_tokens_and_whoever_is_not_named_any_more() -> None:

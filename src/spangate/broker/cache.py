@@ -3,7 +3,7 @@
 Rules:
 - A token is handed out only to the identity that it was granted to, and never with less than LEFT_SECONDS_MIN to go.
 - At most one exchange is under way for an identity, at most IN_FLIGHT_MAX for all, and no more are begun than
-  EXCHANGES_PER_SECOND_MAX allow: ten thousand workloads that start at once are served in turn.
+  EXCHANGE_RATE_MAX allow: ten thousand workloads that start at once are served in turn.
 - A token that is in use is renewed ahead of time, at a moment that differs from token to token; meanwhile, and if that
   fails, the old one is handed out as long as it is good.
 - What was refused is not asked again for a while that grows; so is what Google could not answer. Where Google asks for
@@ -40,10 +40,10 @@ RENEWAL_SHARE_MAX = 0.75
 # are not renewed together.
 RENEWAL_JITTER = 0.15
 
-# Google's quota is 6,000 exchanges a minute for a project; half of it is left to others.
-EXCHANGES_PER_SECOND_MAX = 50.0
+# Exchanges in a second. Google's quota is 6,000 a minute for a project; half of it is left to others.
+EXCHANGE_RATE_MAX = 50
 # What may be begun at once after a pause; also what a second may exceed the rate by.
-BURST_MAX = 50.0
+BURST_MAX = 50
 # An exchange takes some 200 ms, an impersonation as long: this is enough for the rate above.
 IN_FLIGHT_MAX = 24
 # The storm of ten thousand fits in. With tokens of 1 to 2 KiB that is 25 MiB.
@@ -120,7 +120,7 @@ class TokenCache:
         # In the order in which they came; a dict is a set with an order.
         self._queues: dict[_Urgency, dict[SpiffeId, None]] = {_Urgency.WAITED_FOR: {}, _Urgency.RENEWAL: {}}
         self._in_flight = 0
-        self._budget = BURST_MAX
+        self._budget: float = BURST_MAX
         self._budget_at: float | None = None
         self._patience: Refused | None = None
 
@@ -179,7 +179,7 @@ class TokenCache:
         if self._patience is not None and now < self._patience.until:
             return begun
         since = 0.0 if self._budget_at is None else max(0.0, now - self._budget_at)
-        self._budget = min(BURST_MAX, self._budget + since * EXCHANGES_PER_SECOND_MAX)
+        self._budget = min(BURST_MAX, self._budget + since * EXCHANGE_RATE_MAX)
         self._budget_at = now
         for queue in self._queues.values():
             while queue and self._budget >= 1 and self._in_flight < IN_FLIGHT_MAX:
