@@ -1,140 +1,187 @@
-"""A Google that believes every subject token, remembers what it was asked, and answers as it is told.
-
-The faithful one is the stand-in; this one is for what it cannot do: hang, lie, and count.
-"""
+"""An issuer of tokens, and the stand-in for Google with a provider for it. PyJWT signs, which the stand-in has not."""
 
 from __future__ import annotations
 
 import base64
-import http.server
 import json
-import ssl
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs
 
-from cryptography import x509
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
-# status, headers, body
-Answer = tuple[int, dict[str, str], bytes]
+from fakes.clock import FakeClock
+from spangate.model.google import CLOUD_SCOPE
+from spangate.standin.access_token import TokenMint
+from spangate.standin.asked import FORM, Asked
+from spangate.standin.config import parse_config
+from spangate.standin.iam_credentials import TOKEN_CREATOR, WORKLOAD_IDENTITY_USER
+from spangate.standin.service import StandIn
+from spangate.standin.sts import ACCESS_TOKEN, EXCHANGE
+
+ISSUER = "https://id.shop.example"
+POOL = "projects/123456789012/locations/global/workloadIdentityPools/mesh"
+PROVIDER = f"{POOL}/providers/spangate"
+AUDIENCE = f"//iam.googleapis.com/{PROVIDER}"
+TRUST_DOMAIN = "shop.example"
+SUBJECT = f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/checkout"
+MAPPED = "ns/shop/sa/checkout"
+PRINCIPAL = f"principal://iam.googleapis.com/{POOL}/subject/{MAPPED}"
+ACCOUNT = "spanner-user@shop-project.iam.gserviceaccount.com"
+UNBOUND = "nobody-here@shop-project.iam.gserviceaccount.com"
+FIRST = "first-delegate@shop-project.iam.gserviceaccount.com"
+LAST = "last-account@shop-project.iam.gserviceaccount.com"
+JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
-@dataclass
-class Asked:
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    # DER of the client's certificate, on the TLS port.
-    certificate: bytes | None
-
-    @property
-    def form(self) -> dict[str, str]:
-        return {key: values[0] for key, values in parse_qs(self.body.decode()).items()}
+def number(value: int, length: int) -> str:
+    return base64.urlsafe_b64encode(value.to_bytes(length, "big")).rstrip(b"=").decode()
 
 
-@dataclass
+class FakeIssuer:
+    """Two keys: `es` on P-256 and `rs`, RSA of 2048 bits."""
+
+    def __init__(self, url: str = ISSUER) -> None:
+        self.url = url
+        self.ec = ec.generate_private_key(ec.SECP256R1())
+        self.rsa = rsa.generate_private_key(65537, 2048)
+
+    def jwks(self) -> str:
+        point = self.ec.public_key().public_numbers()
+        key = self.rsa.public_key().public_numbers()
+        return json.dumps(
+            {
+                "keys": [
+                    {
+                        "kty": "EC",
+                        "crv": "P-256",
+                        "alg": "ES256",
+                        "use": "sig",
+                        "kid": "es",
+                        "x": number(point.x, 32),
+                        "y": number(point.y, 32),
+                    },
+                    {
+                        "kty": "RSA",
+                        "alg": "RS256",
+                        "use": "sig",
+                        "kid": "rs",
+                        "n": number(key.n, 256),
+                        "e": number(key.e, 3),
+                    },
+                ]
+            }
+        )
+
+    def claims(self, now: datetime, **changes: Any) -> dict[str, Any]:
+        """Good ones, valid for five minutes; a claim that is changed to None is left out."""
+        moment = int(now.timestamp())
+        claims: dict[str, Any] = {
+            "iss": self.url,
+            "sub": SUBJECT,
+            "aud": f"https:{AUDIENCE}",
+            "iat": moment,
+            "exp": moment + 300,
+            **changes,
+        }
+        return {key: value for key, value in claims.items() if value is not None}
+
+    def sign(self, claims: Mapping[str, Any], algorithm: str = "ES256", **headers: Any) -> str:
+        key: Any = self.ec if algorithm == "ES256" else self.rsa
+        named = {"kid": "es" if algorithm == "ES256" else "rs", **headers}
+        return jwt.encode(dict(claims), key, algorithm=algorithm, headers=named)
+
+    def token(self, now: datetime, **changes: Any) -> str:
+        return self.sign(self.claims(now, **changes))
+
+
+def provider(issuer: FakeIssuer, **changes: Any) -> dict[str, Any]:
+    claim = "assertion.sub"
+    return {
+        "name": "spangate",
+        "attributeMapping": {
+            "google.subject": f"{claim}.extract('spiffe://{TRUST_DOMAIN}/{{id}}')",
+            "google.groups": "'groups' in assertion ? assertion.groups : []",
+            "attribute.spiffe_id": claim,
+        },
+        "attributeCondition": f"{claim}.startsWith('spiffe://{TRUST_DOMAIN}/')",
+        "oidc": {"issuerUri": issuer.url, "jwksJson": issuer.jwks()},
+        **changes,
+    }
+
+
+def configuration(*providers: Mapping[str, Any], **pool: Any) -> dict[str, Any]:
+    """One pool with `providers`; an account for one identity, and a chain of delegates."""
+    return {
+        "pools": [{"name": POOL, "providers": list(providers), **pool}],
+        "serviceAccounts": [
+            {"email": ACCOUNT, "bindings": [{"role": WORKLOAD_IDENTITY_USER, "members": [PRINCIPAL]}]},
+            {"email": UNBOUND, "bindings": []},
+            {"email": FIRST, "bindings": [{"role": TOKEN_CREATOR, "members": [PRINCIPAL]}]},
+            {"email": LAST, "bindings": [{"role": TOKEN_CREATOR, "members": [f"serviceAccount:{FIRST}"]}]},
+        ],
+    }
+
+
 class FakeGoogle:
-    """`url` once it serves. `answers` replaces the answers; `seconds` is how long each takes."""
+    """The stand-in without its door, on a clock of the test's."""
 
-    expires_in: int = 3600
-    seconds: float = 0.0
-    answers: Callable[[Asked], Answer | None] = lambda _: None
-    asked: list[Asked] = field(default_factory=list)
-    url: str = ""
-    in_flight: int = 0
-    most_in_flight: int = 0
-    number: int = 0
-    # Token -> the SPIFFE ID it is for.
-    issued: dict[str, str] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, issuer: FakeIssuer, config: Mapping[str, Any] | None = None) -> None:
+        self.issuer = issuer
+        self.clock = FakeClock()
+        self._numbers = iter(range(10**9))
+        self.standin = StandIn(
+            parse_config(json.dumps(config or configuration(provider(issuer)))),
+            TokenMint(b"k" * 32),
+            self.clock.now,
+            lambda: str(next(self._numbers)),
+            lambda oidc, _: oidc.keys,
+        )
 
-    def answer(self, asked: Asked) -> Answer:
-        with self.lock:
-            self.asked.append(asked)
-            self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            time.sleep(self.seconds)
-            return self.answers(asked) or self.usual(asked)
-        finally:
-            with self.lock:
-                self.in_flight -= 1
+    def configure(self, config: Mapping[str, Any]) -> None:
+        self.standin.config = parse_config(json.dumps(config))
 
-    def usual(self, asked: Asked) -> Answer:
-        if asked.path == "/v1/token":
-            token = self.issue(subject_of(asked.form))
-            body: dict[str, Any] = {"access_token": token, "issued_token_type": ACCESS_TOKEN_TYPE}
-            return 200, {}, json.dumps(body | {"token_type": "Bearer", "expires_in": self.expires_in}).encode()
-        who = self.issued[asked.headers["authorization"].removeprefix("Bearer ")]
-        account = asked.path.removeprefix("/v1/projects/-/serviceAccounts/").removesuffix(":generateAccessToken")
-        seconds = int(json.loads(asked.body)["lifetime"].removesuffix("s"))
-        ends = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return 200, {}, json.dumps({"accessToken": self.issue(f"{account} for {who}"), "expireTime": ends}).encode()
+    def token(self, **changes: Any) -> str:
+        """A subject token that is good by this clock."""
+        return self.issuer.token(self.clock.now(), **changes)
 
-    def issue(self, who: str) -> str:
-        with self.lock:
-            self.number += 1
-            token = f"spangate-standin.fake.{self.number}"
-            self.issued[token] = who
-        return token
+    def exchange(self, token: str, /, **changes: str | None) -> tuple[int, Mapping[str, Any]]:
+        """A parameter that is changed to None is left out."""
+        fields = {**exchange_fields(token), **changes}
+        body = json.dumps({key: value for key, value in fields.items() if value is not None}).encode()
+        return self.ask(Asked("POST", "/v1/token", "application/json", body=body))
 
+    def access_token(self, **claims: Any) -> str:
+        status, body = self.exchange(self.token(**claims))
+        assert status == 200, body
+        return str(body["access_token"])
 
-def subject_of(form: dict[str, str]) -> str:
-    """Whom the subject token names; nothing is verified."""
-    if form["subject_token_type"].endswith(":mtls"):
-        leaf = x509.load_der_x509_certificate(base64.b64decode(json.loads(form["subject_token"])[0]))
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return names.get_values_for_type(x509.UniformResourceIdentifier)[0]
-    part = form["subject_token"].split(".")[1]
-    return str(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["sub"])
+    def generate(
+        self, token: str | None, account: str = ACCOUNT, project: str = "-", /, **body: Any
+    ) -> tuple[int, Mapping[str, Any]]:
+        content = {"scope": [CLOUD_SCOPE], **body}
+        path = f"/v1/projects/{project}/serviceAccounts/{account}:generateAccessToken"
+        authorization = None if token is None else f"Bearer {token}"
+        data = json.dumps(content).encode()
+        return self.ask(Asked("POST", path, "application/json", authorization, data))
+
+    def introspect(self, token: str) -> Mapping[str, Any]:
+        status, body = self.ask(Asked("POST", "/v1/introspect", FORM, body=f"token={token}".encode()))
+        assert status == 200, body
+        return body
+
+    def ask(self, asked: Asked) -> tuple[int, Mapping[str, Any]]:
+        answer = self.standin.answer(asked)
+        return answer.status, answer.body
 
 
-@contextmanager
-def serving(google: FakeGoogle, tls: ssl.SSLContext | None = None) -> Iterator[FakeGoogle]:
-    """On loopback, with `tls` over TLS that asks for a certificate."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", "0")))
-            headers = {key.lower(): value for key, value in self.headers.items()}
-            certificate = self.connection.getpeercert(True) if isinstance(self.connection, ssl.SSLSocket) else None
-            status, more, content = google.answer(Asked(self.path, headers, body, certificate))
-            self.send_response(status)
-            for key, value in {"content-length": str(len(content)), **more}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            try:
-                self.wfile.write(content)
-            except OSError:
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, *_: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    google.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield google
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def exchange_fields(token: str) -> dict[str, str | None]:
+    return {
+        "grant_type": EXCHANGE,
+        "audience": AUDIENCE,
+        "scope": CLOUD_SCOPE,
+        "requested_token_type": ACCESS_TOKEN,
+        "subject_token": token,
+        "subject_token_type": JWT,
+    }

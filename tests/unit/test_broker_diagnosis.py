@@ -22,6 +22,7 @@ from spangate.broker.diagnosis import (
 )
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.google import GoogleFederation, Impersonation
+from spangate.standin import answers
 
 ACCOUNT = "shop-db@shop-project.iam.gserviceaccount.com"
 FEDERATION = GoogleFederation("123456789012", "mesh", "spangate", impersonation=Impersonation(ACCOUNT))
@@ -83,6 +84,35 @@ def test_a_refused_exchange_names_the_link_and_the_command(code, text, link):
     assert found.command is not None
     expected = "timedatectl" if link is Link.CLOCK else "gcloud iam workload-identity-pools "
     assert found.command.startswith(expected)
+
+
+STANDIN = [
+    (Call.EXCHANGE, answers.invalid_audience(), Link.AUDIENCE),
+    (Call.EXCHANGE, answers.no_target(), Link.POOL_OR_PROVIDER),
+    (Call.EXCHANGE, answers.wrong_issuer("https://a", "https://b"), Link.ISSUER),
+    (Call.EXCHANGE, answers.wrong_audience("https://a"), Link.AUDIENCE),
+    (Call.EXCHANGE, answers.stale(7), Link.CLOCK),
+    (Call.EXCHANGE, answers.wrong_signature(), Link.SIGNATURE),
+    (Call.EXCHANGE, answers.no_issuer_key(), Link.ISSUER),
+    (Call.EXCHANGE, answers.rejected_by_condition(), Link.ATTRIBUTE_CONDITION),
+    (Call.EXCHANGE, answers.no_subject(), Link.ATTRIBUTE_MAPPING),
+    (Call.EXCHANGE, answers.too_long_attribute("google.subject", 127), Link.SUBJECT_LENGTH),
+    (Call.EXCHANGE, answers.bad_certificate("its root is not trusted"), Link.CERTIFICATE),
+    (Call.EXCHANGE, answers.invalid_value("scope"), Link.SCOPE),
+    (Call.EXCHANGE, answers.throttled(), Link.QUOTA),
+    (Call.IMPERSONATION, answers.bad_credentials(), Link.POOL_OR_PROVIDER),
+    (Call.IMPERSONATION, answers.permission_denied("iam.serviceAccounts.getAccessToken"), Link.ROLE_BINDING),
+    (Call.IMPERSONATION, answers.insufficient_scope("GenerateAccessToken"), Link.SCOPE),
+    (Call.IMPERSONATION, answers.bad_account("x"), Link.SERVICE_ACCOUNT),
+    (Call.IMPERSONATION, answers.lifetime_too_long(1), Link.LIFETIME),
+    (Call.IMPERSONATION, answers.lifetime_not_positive(), Link.LIFETIME),
+]
+
+
+@pytest.mark.parametrize(("call", "refused", "link"), STANDIN)
+def test_what_the_stand_in_says_names_the_link(call, refused, link):
+    body = json.dumps(dict(refused.answer.body)).encode()
+    assert diagnose(call, refused.answer.status, body, FEDERATION).link is link
 
 
 @pytest.mark.parametrize(("status", "body", "link"), IMPERSONATION)

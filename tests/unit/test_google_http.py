@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fakes.clock import FakeClock
-from fakes.google import Answer, Asked, FakeGoogle, serving
 from fakes.keys import FakeKeys
+from fakes.loose_google import Answer, Asked, FakeGoogle, serving
 from spangate.adapters import google_http
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.google_http import ClientCertificate, Google, GoogleEndpoints

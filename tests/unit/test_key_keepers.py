@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fakes import softhsm
 from spangate.adapters.key_keepers import (
     CREDENTIAL,
     PASSPHRASE_BYTES_MAX,
@@ -19,6 +20,7 @@ from spangate.adapters.key_keepers import (
     MemoryKeys,
     find_passphrase,
 )
+from spangate.adapters.pkcs11_keys import Pkcs11Keys
 from spangate.authority.keeper import KeyKeeper
 from spangate.errors import Broken, SpangateError, YourFault
 
@@ -26,11 +28,16 @@ PASSPHRASE = b"correct horse battery staple"
 Opens = Callable[[], KeyKeeper]
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", "files", "token"])
 def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Opens:
     """The same keys, whenever it is opened."""
     if request.param == "files":
         return lambda: KeyFiles(tmp_path / "keys", PASSPHRASE)
+    if request.param == "token":
+        if softhsm.MISSING:
+            pytest.skip(softhsm.MISSING)
+        token = softhsm.SoftToken(tmp_path)
+        return lambda: Pkcs11Keys(token.place, softhsm.PIN)
     memory = MemoryKeys()
     return lambda: memory
 

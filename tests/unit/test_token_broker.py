@@ -21,9 +21,9 @@ import pytest
 
 from fakes import shop
 from fakes.clock import FakeClock
-from fakes.google import FakeGoogle, serving
 from fakes.http import exchange_headers, post
 from fakes.keys import FakeKeys
+from fakes.loose_google import FakeGoogle, serving
 from fakes.tokens import jwt_authority
 from spangate.adapters.broker_door import broker_app
 from spangate.adapters.clock import SystemClock
@@ -116,6 +116,8 @@ def test_the_subject_token_is_a_jwt_svid_of_the_identity_for_the_provider_alone(
     valid = place.tokens.validate(subject, FEDERATION.token_audience)
     assert valid.identity == CHECKOUT
     assert valid.audiences == (FEDERATION.token_audience,)
+    # A federated token lives no longer than its subject token.
+    assert valid.claims["exp"] - valid.claims["iat"] == 3600
 
 
 def test_many_askers_of_one_identity_make_one_exchange(place: Place) -> None:
@@ -312,7 +314,7 @@ def test_an_authority_that_signs_for_somebody_else_is_not_believed(tmp_path: Pat
         def __init__(self) -> None:
             pass
 
-        def token(self, identity, audiences):
+        def token(self, identity, audiences, lifetime_seconds=None):
             return (tokens.sign(REPORTS, tuple(audiences)).token, "")
 
     with serving(FakeGoogle()) as google:

@@ -29,6 +29,9 @@ from spangate.model.identity import SpiffeId
 WAIT_SECONDS_MAX = 10.0
 # Futures are small; a storm of ten thousand may wait, a flood may not.
 WAITING_MAX = 16_384
+# A federated token lives no longer than the token that it was exchanged for. This one is shown to Google alone, at
+# once; with the authority's usual five minutes, everybody's token would have to be renewed every other minute.
+SUBJECT_TOKEN_SECONDS = 3600
 # How often tokens that are due are looked for; they have minutes left.
 TEND_SECONDS = 1.0
 # How often the queue is looked at while the rate holds it back: a fiftieth of a second is one exchange.
@@ -211,7 +214,9 @@ def _subject(
     """What `identity` is known to Google by: made for this exchange, for exactly this identity."""
     kind = federation.subject_token
     if kind is not SubjectTokenType.MTLS:
-        token, _ = authority.token(identity, [federation.token_audience])
+        # Impersonation has a lifetime of its own; the token on the way to it is used once.
+        seconds = None if federation.impersonation else SUBJECT_TOKEN_SECONDS
+        token, _ = authority.token(identity, [federation.token_audience], seconds)
         _check_subject(token, identity, federation)
         return SubjectToken(kind, token), None
     svid = authority.fetch(identity)

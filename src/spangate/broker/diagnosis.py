@@ -294,7 +294,10 @@ _EXCHANGE: tuple[_Rule, ...] = (
     _Rule(
         Link.ISSUER,
         r"issuer|\biss\b",
-        lambda f: f"the issuer of our tokens is not that of provider `{f.provider}`, or Google cannot reach it",
+        lambda f: (
+            f"the issuer of our tokens is not that of provider `{f.provider}`, or Google cannot reach it, or finds "
+            "not there the key that signed"
+        ),
         describe_provider,
     ),
     _Rule(Link.SCOPE, r"scope", lambda _: "Google does not know a scope of the intent", describe_provider),
@@ -309,10 +312,16 @@ _IMPERSONATION: tuple[_Rule, ...] = (
     _API,
     _Rule(
         Link.SERVICE_ACCOUNT,
-        r"NOT_FOUND|not found|does not exist|account.{0,40}disabled",
+        r"NOT_FOUND|not found|does not exist|account.{0,40}disabled|account ID",
         lambda f: f"there is no enabled service account `{_account(f)}`, or a delegate of it is missing",
         _describe_account,
         ("NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT"),
+    ),
+    _Rule(
+        Link.SCOPE,
+        r"SCOPE_INSUFFICIENT|authentication scopes",
+        lambda _: "the federated token's scope does not let it impersonate",
+        describe_provider,
     ),
     _Rule(
         Link.ROLE_BINDING,

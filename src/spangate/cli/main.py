@@ -142,17 +142,19 @@ def up(
         ),
     ] = "",
     keys: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="DIRECTORY",
-            help="Keep the authority's keys here, encrypted, so that its root outlives a restart; else in memory.",
+            metavar="PLACE",
+            help="Keep the authority's keys in this directory, encrypted, or in this token (`pkcs11:` URI), so that "
+            "its root outlives a restart; else in memory.",
         ),
     ] = None,
     passphrase_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The passphrase of these keys; else SPANGATE_KEY_PASSPHRASE_FILE names it, or systemd gives it.",
+            help="The passphrase of these keys, or the token's PIN; else SPANGATE_KEY_PASSPHRASE_FILE names it, or "
+            "systemd gives it.",
         ),
     ] = None,
     oidc_port: Annotated[
