@@ -124,8 +124,8 @@ class JwtAuthority:
     def sign(self, spiffe_id: SpiffeId, audiences: tuple[str, ...], lifetime: timedelta | None = None) -> IssuedJwt:
         """A token for `spiffe_id`, to be shown to `audiences`, for the usual time or for `lifetime`.
 
-        Raises YourFault for an identity of another trust domain, bad audiences or a bad lifetime, Broken if what was signed is not what
-        was asked, and whatever the store and `record` raise.
+        Raises YourFault for an identity of another trust domain, bad audiences or a bad lifetime, Broken if what was
+        signed is not what was asked, and whatever the store and `record` raise.
         """
         if spiffe_id.trust_domain != self.trust_domain:
             raise YourFault(f"`{spiffe_id}` is not in the trust domain `{self.trust_domain}`")
