@@ -11,19 +11,17 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from spangate import __version__
-from spangate.errors import SpangateError
+from spangate.cli import doctor
+from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, out
+from spangate.cli.shared import command as _command
 
 # Imports of what a command needs stand in the command: `spangate --help` and completion must not load a compiler.
-
-_P = ParamSpec("_P")
 
 app = typer.Typer(
     name="spangate",
@@ -33,39 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start here: `spangate init`, then `spangate up`, then `spangate run --as app -- COMMAND`.",
 )
-
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-INTENT_FILE = "spangate.yaml"
-IntentOption = Annotated[
-    Path, typer.Option("--intent", "-i", help="The intent file; its folder holds the state in .spangate.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of text for people.")]
-
-
-def _command(function: Callable[_P, int | None]) -> Callable[_P, None]:
-    """Errors become messages and exit codes."""
-
-    @wraps(function)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            code = function(*args, **kwargs) or 0
-        except SpangateError as error:
-            _show_error(error)
-            code = error.exit_code
-        except KeyboardInterrupt:
-            code = 130
-        raise typer.Exit(code)
-
-    return wrapped
-
-
-def _show_error(error: SpangateError) -> None:
-    err.print("error:", error.message, style="red" if not error.help else None)
-    if error.help:
-        for line in error.help.splitlines():
-            err.print("  help:", line, style="dim")
 
 
 def _version(value: bool) -> None:
@@ -145,8 +110,8 @@ def up(
         str | None,
         typer.Option(
             metavar="PLACE",
-            help="Keep the authority's keys in this directory, encrypted, or in this token (`pkcs11:` URI), so that "
-            "its root outlives a restart; else in memory.",
+            help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
+            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else in memory.",
         ),
     ] = None,
     passphrase_file: Annotated[
@@ -195,16 +160,21 @@ def up(
 )
 @_command
 def token(
-    identity: Annotated[
-        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
-    ],
+    identity: AsOption,
     audience: Annotated[list[str], typer.Option(help="Who will be shown the token; may stand more than once.")],
     intent: IntentOption = Path(INTENT_FILE),
     as_json: JsonOption = False,
+    executable_json: Annotated[
+        bool,
+        typer.Option("--executable-json", help="The form that Google's client libraries take from a command they run."),
+    ] = False,
 ) -> None:
     """Print a token (JWT-SVID) that says who somebody is, for a few minutes and to that audience only."""
-    from spangate.app.tokens import token_for
+    from spangate.app.tokens import token_for, token_for_library
 
+    if executable_json:
+        sys.stdout.write(json.dumps(token_for_library(intent, identity, audience, os.environ)) + "\n")
+        return
     found = token_for(intent, identity, audience)
     # Not by the console, which could wrap it.
     sys.stdout.write(
@@ -222,15 +192,37 @@ def jwks(intent: IntentOption = Path(INTENT_FILE)) -> None:
 
 
 @app.command(
+    epilog="Examples: spangate cacerts --current now --out steps; "
+    "spangate cacerts --current now --check steps/1-trust-both"
+)
+@_command
+def cacerts(
+    current: Annotated[Path, typer.Option(metavar="FOLDER", help="The files of the mesh's `cacerts` as it is now.")],
+    new: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The files of the authority to be; left out, a new root is made."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the steps are written, with private keys.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Only say whether these files may follow the current ones.")
+    ] = None,
+) -> None:
+    """Rotate the root of an Istio mesh: the `cacerts` secret for each step, checked."""
+    from spangate.cli.mesh_roots import cacerts_command
+
+    cacerts_command(out, current, new, check, folder)
+
+
+@app.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="Examples: spangate run --as checkout -- python checkout.py; spangate run --as shop/intruder -- env",
 )
 @_command
 def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
-    identity: Annotated[
-        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
-    ],
+    identity: AsOption,
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
 ) -> int:
@@ -284,6 +276,9 @@ def log(
     from spangate.cli.log import log_command
 
     return log_command(StateDirectory(intent).path, follow, count, as_json, identity, denied)
+
+
+doctor.register(app)
 
 
 def _progress(text: str, update: Callable[[str], None]) -> None:
