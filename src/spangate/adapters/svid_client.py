@@ -89,24 +89,33 @@ class SvidClient:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
         return self._ask("GET", "/keys", None)
 
+    def bundle(self) -> str:
+        """The trust bundle in PEM. Raises as `fetch`."""
+        status, content = self._exchange("GET", "/bundle", None)
+        if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
+            raise PeersFault(f"the authority answered with status {status} and no bundle")
+        return content.decode("ascii", "replace")
+
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+        status, content = self._exchange(method, path, body)
+        answer = _json_object(content)
+        if status == http.client.OK and answer is not None:
+            return answer
+        raise _refusal(status, answer)
+
+    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, bytes]:
         connection = UnixConnection(self._path, self._timeout_seconds)
         try:
             content_type = {"content-type": "application/json"}
             connection.request(method, path, None if body is None else json.dumps(body), content_type)
             response = connection.getresponse()
-            content = response.read(ANSWER_BYTES_MAX + 1)
-            status = response.status
+            return response.status, response.read(ANSWER_BYTES_MAX + 1)
         except (FileNotFoundError, ConnectionRefusedError) as e:
             raise TryAgain(f"no authority listens at `{self._path}`", help="is `spangate up` running?") from e
         except (OSError, http.client.HTTPException) as e:
             raise TryAgain(f"the authority at `{self._path}` does not answer: {e}") from e
         finally:
             connection.close()
-        answer = _json_object(content)
-        if status == http.client.OK and answer is not None:
-            return answer
-        raise _refusal(status, answer)
 
 
 def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
