@@ -70,7 +70,7 @@ class SvidClient:
         """
         key = self._keys.new_key()
         answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
-        return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
+        return verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
 
     def token(
         self, identity: SpiffeId, audiences: Sequence[str], lifetime_seconds: int | None = None
@@ -83,7 +83,7 @@ class SvidClient:
         if lifetime_seconds is not None:
             asked["lifetime_seconds"] = lifetime_seconds
         answer = self._ask("POST", "/token", asked)
-        return _text(answer, "token"), _text(answer, "expires_at")
+        return text_of(answer, "token"), text_of(answer, "expires_at")
 
     def keys(self) -> Mapping[str, Any]:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
@@ -93,15 +93,18 @@ class SvidClient:
         """The trust bundle in PEM. Raises as `fetch`."""
         status, content = self._exchange("GET", "/bundle", None)
         if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
-            raise PeersFault(f"the authority answered with status {status} and no bundle")
-        return content.decode("ascii", "replace")
+            raise refusal(status, json_object(content))
+        try:
+            return content.decode("ascii")
+        except UnicodeDecodeError as e:
+            raise PeersFault("the authority answered with a bundle that cannot be read") from e
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
         status, content = self._exchange(method, path, body)
-        answer = _json_object(content)
+        answer = json_object(content)
         if status == http.client.OK and answer is not None:
             return answer
-        raise _refusal(status, answer)
+        raise refusal(status, answer)
 
     def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, bytes]:
         connection = UnixConnection(self._path, self._timeout_seconds)
@@ -185,7 +188,8 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _json_object(content: bytes) -> Mapping[str, Any] | None:
+def json_object(content: bytes) -> Mapping[str, Any] | None:
+    """The JSON object in a bounded answer; None if it is none."""
     if len(content) > ANSWER_BYTES_MAX:
         return None
     try:
@@ -195,14 +199,15 @@ def _json_object(content: bytes) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text(answer: Mapping[str, Any], key: str) -> str:
+def text_of(answer: Mapping[str, Any], key: str) -> str:
+    """The text under `key`. Raises PeersFault."""
     value = answer.get(key)
     if not isinstance(value, str):
         raise PeersFault(f"the authority's answer has no `{key}`")
     return value
 
 
-def _refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
+def refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
     """The authority's own sentence, as an error of the right kind."""
     message = answer.get("error") if answer else None
     if not isinstance(message, str):
