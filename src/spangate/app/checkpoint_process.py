@@ -42,6 +42,7 @@ def serve(
     shared: DatabasePath | None,
     *,
     issuers: Path | None = None,
+    broker: bool = False,
     socket_fd: int | None = None,
     ready_fd: int | None = None,
     patient: bool = False,
@@ -49,9 +50,10 @@ def serve(
     """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
     `issuers` tells whose certificates are to be replaced or refused. `seals` keeps the sealing keys; `shared` is their
-    database where several gateways share them. `socket_fd` is inherited and listens at `socket` already; `ready_fd` is
-    where to say that it serves. `patient`: an intent that cannot be used now is waited for, as one that is started
-    again has nobody else to serve the policy that was in force.
+    database where several gateways share them. With `broker`, what is allowed goes on only with an access token.
+    `socket_fd` is inherited and listens at `socket` already; `ready_fd` is where to say that it serves. `patient`: an
+    intent that cannot be used now is waited for, as one that is started again has nobody else to serve the policy that
+    was in force.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -69,6 +71,8 @@ def serve(
         before = checkpoint.policy
         checkpoint.replace(policy)
         _say(f"policy {policy.version} is in force (before: {before.version})")
+        if (policy.google is not None) != (before.google is not None):
+            _say("note: `google` came or went; `up` has to be started anew for that")
         for alias, database in policy.databases.items():
             known = before.databases.get(alias)
             if known is None or database.schema_file == LIVE:
@@ -91,7 +95,12 @@ def serve(
     keys.renew()
     with (
         UnixServer(
-            checkpoint_app(checkpoint, lambda: keys.header, Issuers if issuers is None else IssuersFile(issuers).read),
+            checkpoint_app(
+                checkpoint,
+                lambda: keys.header,
+                Issuers if issuers is None else IssuersFile(issuers).read,
+                broker=broker,
+            ),
             socket,
             name="checkpoint",
             listener=None if socket_fd is None else taken_socket(socket_fd),
@@ -162,6 +171,7 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
     parser.add_argument("--issuers", type=Path, help="the file that tells whose certificates are to be refused")
+    parser.add_argument("--broker", action="store_true", help="what is allowed goes on only with an access token")
     parser.add_argument("--socket-fd", type=int, help="a descriptor that is inherited and listens at --socket")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
     parser.add_argument("--patient", action="store_true", help="wait for an intent that can be used")
@@ -184,6 +194,7 @@ def main() -> int:
             seals,
             shared,
             issuers=arguments.issuers,
+            broker=arguments.broker,
             socket_fd=arguments.socket_fd,
             ready_fd=arguments.ready_fd,
             patient=arguments.patient,
