@@ -388,6 +388,7 @@ def root_numbers(site: Site) -> list[int]:
 @pytest.fixture
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload_door, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(workload_door, "ENDING_SECONDS", 1.0)
 
 
 def test_who_listens_is_seen_to_follow_a_rotation_step_by_step(start: Start, quick_reports: None) -> None:
@@ -435,6 +436,7 @@ def test_what_a_process_that_has_gone_may_still_use_counts_to_its_end(start: Sta
     with raw(site.path) as channel:
         next(stream(channel, "FetchX509SVID"))
     # The connection has ended, the process (this one) has not.
+    time.sleep(1.5)
     with raw(site.path) as channel:
         listening = stream(channel, "FetchX509SVID")
         next(listening)

@@ -62,6 +62,10 @@ LOOK_SECONDS = 1.0
 # A peer of the authority is heard of for 15 s (authority/peers.py).
 REPORT_SECONDS = 2.0
 _HOLDER_BYTES = 16
+# A process that ends closes its connections first; by then it is known to have ended.
+ENDING_SECONDS = 3.0
+# More than this are not waited for.
+_LEAVING_MAX = 1024
 # Sentences about processes that fit several identities; each is said once.
 _TOLD_MAX = 100
 _RANDOM = random.SystemRandom()
@@ -113,6 +117,16 @@ class _Held:
         return not self.lost and len(self.waiting) > 0 and self.takers <= listening
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A connection that has ended, and perhaps its process: what it was given is `held`. `until`: the loop's time."""
+
+    connection: Connection
+    process: PeerProcess
+    held: _Held
+    until: float
+
+
 class WorkloadDoor:
     """Handles the calls of all connections. All but the constructor runs on one event loop."""
 
@@ -142,6 +156,7 @@ class WorkloadDoor:
         self._bundles: Bundles | None = None
         # Which identity's certificate was given over a connection.
         self._given: dict[Connection, SpiffeId] = {}
+        self._leaving: list[_Leaving] = []
         self._bundle_holder = _holder()
         self._report_at = 0.0
         # Streams of bundles, by method, and what they were last told.
@@ -166,6 +181,9 @@ class WorkloadDoor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in tuple(self._processes):
             connection.abort()
+        await asyncio.sleep(0)  # until they know that they have ended
+        for one in self._leaving:
+            one.process.close()
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
@@ -210,10 +228,11 @@ class WorkloadDoor:
         if process.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(process.pidfd)
         identity = self._given.pop(connection, None)
-        if identity is not None and (held := self._held.get(identity)) is not None:
-            held.takers.discard(connection)
-            held.lost = held.lost or process.alive()
-        process.close()
+        if identity is None or identity not in self._held:
+            process.close()
+        else:
+            until = asyncio.get_running_loop().time() + ENDING_SECONDS
+            self._leaving.append(_Leaving(connection, process, self._held[identity], until))
 
     def called(self, call: Call, request: bytes) -> None:
         """Answers it, or has it answered."""
@@ -397,6 +416,7 @@ class WorkloadDoor:
         if self._streams:
             await self._look_at_bundles()
         signer = await self._in_worker(self._issuer.signer) if self._held else ""
+        self._let_go()
         now = self._clock.now()
         for identity, held in tuple(self._held.items()):
             if held.signer != signer:
@@ -409,6 +429,23 @@ class WorkloadDoor:
                     del self._held[identity]  # whoever asks next gets a new one
             elif held.renew_at <= now:
                 await self._renew(identity, held, now)
+
+    def _let_go(self) -> None:
+        """Of those who have left: whose process has ended has nothing any more; the others are lost."""
+        now, staying = asyncio.get_running_loop().time(), []
+        for number, one in enumerate(self._leaving):
+            ended = not one.process.alive()
+            if not ended and now < one.until and number < _LEAVING_MAX:
+                staying.append(one)
+                continue
+            # The same set as that of a certificate that has come in the place of this one.
+            one.held.takers.discard(one.connection)
+            if not ended:
+                one.held.lost = True
+                for held in self._held.values():
+                    held.lost = held.lost or held.holder == one.held.holder
+            one.process.close()
+        self._leaving = staying
 
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""
