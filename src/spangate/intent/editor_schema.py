@@ -19,8 +19,11 @@ from spangate.intent.words import (
     DENY_KEY,
     DIALECT,
     DIALECTS,
+    EXECUTABLE_KEY,
     FORMAT_VERSION,
+    GROUP_KEY,
     IDENTITY_KEYS,
+    IDENTITY_KINDS,
     IDENTITY_NAME,
     ITEM_KEYS,
     MOMENT,
@@ -33,9 +36,13 @@ from spangate.intent.words import (
     SCHEMA_FILE_CHARACTERS_MAX,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
+    UNIX_KEYS,
     UNTIL_KEY,
+    USER_KEY,
     VERB_KEYS,
 )
+from spangate.model.unix import ACCOUNT_CHARACTERS_MAX, PATH_BYTES_MAX
 
 Json = dict[str, object]
 
@@ -48,6 +55,7 @@ _SERVICE_ACCOUNT: Json = {
 # A whole entry or, in a flow list, a piece of one.
 _TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
 _MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
+_ACCOUNT = rf"^([A-Za-z_][A-Za-z0-9._-]{{0,{ACCOUNT_CHARACTERS_MAX - 1}}}|0|[1-9][0-9]{{0,9}})$"
 _ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
 
 
@@ -90,7 +98,12 @@ def _database() -> Json:
 
 
 def _identity() -> Json:
-    return {**_record(IDENTITY_KEYS, (), dict.fromkeys(IDENTITY_KEYS, _SERVICE_ACCOUNT)), "maxProperties": 1}
+    account: Json = {"anyOf": [{"type": "string", "pattern": _ACCOUNT}, {"type": "integer", "minimum": 0}]}
+    executable: Json = {"type": "string", "pattern": "^/", "maxLength": PATH_BYTES_MAX}
+    unix = _record(UNIX_KEYS, (), {USER_KEY: account, GROUP_KEY: account, EXECUTABLE_KEY: executable})
+    needed: Json = {"anyOf": [{"required": [USER_KEY]}, {"required": [GROUP_KEY]}]}
+    parts: dict[str, Json] = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), UNIX_KEY: {**unix, **needed}}
+    return {**_record(IDENTITY_KEYS, (), parts), "oneOf": [{"required": [kind]} for kind in IDENTITY_KINDS]}
 
 
 def _holdings() -> Json:

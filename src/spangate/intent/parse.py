@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from spangate.errors import Broken
 from spangate.intent.errors import Problems, listed, shown
@@ -17,6 +18,7 @@ from spangate.intent.moments import read_moment
 from spangate.intent.nodes import Mapping, Node, Scalar, Sequence, read_nodes
 from spangate.intent.reader import Reader
 from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, RoleUse, Word
+from spangate.intent.unix import read_unix
 from spangate.intent.words import (
     ALIAS,
     DATABASE_KEYS,
@@ -28,6 +30,7 @@ from spangate.intent.words import (
     EXAMPLES_OF_PARTS,
     FORMAT_VERSION,
     IDENTITY_KEYS,
+    IDENTITY_KINDS,
     IDENTITY_NAME,
     IDENTITY_NAME_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
@@ -41,6 +44,7 @@ from spangate.intent.words import (
     SCHEMA_FILE_CHARACTERS_MAX,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
     UNTIL_KEY,
 )
 from spangate.model.database import BadResourceName, DatabasePath
@@ -205,18 +209,27 @@ class _Parser(Reader):
         parts = self.record(node, shown(name.text), IDENTITY_KEYS, ())
         if parts is None:
             return None
-        kinds = [key for key in IDENTITY_KEYS if key in parts]
+        kinds = [key for key in IDENTITY_KINDS if key in parts]
         if len(kinds) > 1:
             self.problems.add(
                 name.position,
-                f"{shown(name.text)} has more than one of {listed(IDENTITY_KEYS)}",
+                f"{shown(name.text)} has more than one of {listed(IDENTITY_KINDS)}",
                 "keep one; for two SPIFFE IDs write two identities",
+            )
+        unix = read_unix(parts[UNIX_KEY], self) if UNIX_KEY in parts else None
+        if not kinds and UNIX_KEY in parts:
+            self.problems.add(
+                name.position,
+                f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}",
+                f"{shown(UNIX_KEY)} says which processes it is, and needs a name to give them; "
+                f"for instance `{EXAMPLES['workload']}`",
             )
         if len(kinds) != 1:
             return None  # if none, an unknown key has been noted in its place
         kind = Word(kinds[0], parts[kinds[0]].position)
         word = self.text(parts[kinds[0]], kinds[0])
-        return self._service_account(name, kind, word) if word is not None else None
+        entry = self._service_account(name, kind, word) if word is not None else None
+        return replace(entry, unix=unix) if entry is not None else None
 
     def _service_account(self, name: Word, kind: Word, word: Word) -> IdentityEntry | None:
         namespace, _, account = word.text.partition("/")
