@@ -554,9 +554,9 @@ def _kill(child: Child) -> None:
 
 
 @contextlib.contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """The shop's policy, an authority, and a Spanner that remembers."""
-    shop_folder(folder)
+def site(folder: Path, *changes: tuple[str, str]) -> Iterator[Site]:
+    """The shop's policy with these changes, an authority, and a Spanner that remembers."""
+    edit(shop_folder(folder) / "spangate.yaml", *changes)
     # A key that the tests know, made an hour ago.
     made = SystemClock().now() - timedelta(hours=1)
     FileSealKeys(folder / FILE).add(SealKey(KEY_ID.hex(), KEY.hex(), made))

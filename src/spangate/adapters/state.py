@@ -3,6 +3,7 @@
     up.json                  what runs where, for `run`, `explain` and `log`; gone when nothing runs
     lock                     held by the one `up` of this directory
     gateway.jsonl, decisions.jsonl, audit.jsonl, audit.state.json   (audit_files.py)
+    gateway-roots.pem        by which clients verify the gateway's certificate (gateway_roots.py)
     authority.sqlite         certificates of an authority whose keys are kept (authority_store.py); no key
     seals.sqlite             the keys that session names and transaction ids are sealed with (seal_keys.py)
     logs/                    what the child processes print
@@ -38,6 +39,8 @@ class Running:
     trust_domain: str
     gateway: str
     gateway_identity: str
+    # A file with the roots of the gateway's own certificate.
+    gateway_roots: str
     authority_socket: str
     issuer: str
     spanner: str

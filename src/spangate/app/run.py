@@ -19,16 +19,19 @@ from types import FrameType
 
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.gateway_roots import RootsReader, WithRoots
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Source, sds_app
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.unix_server import UnixServer
+from spangate.app.gateway_trust import read_svid, watch
 from spangate.app.identities import identity_named
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
 from spangate.errors import PeersFault, YourFault
+from spangate.model.identity import SpiffeId
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.1
@@ -47,12 +50,16 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HT
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """`identity` is a name of the intent, `namespace/service-account`, or a SPIFFE ID; `port` 0 is chosen."""
+    """`identity` is a name of the intent, `namespace/service-account`, or a SPIFFE ID; `port` 0 is chosen.
+
+    With `svid_directory` the identity is a mesh's, from files; `identity`, if given, must then be the same.
+    """
 
     intent: Path
     identity: str
     command: Sequence[str]
     port: int = 0
+    svid_directory: Path | None = None
 
 
 def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
@@ -61,19 +68,10 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     if program is None:
         raise YourFault(f"there is no command `{options.command[0]}`")
     running = StateDirectory(options.intent).running()
-    identity = identity_named(options.identity, options.intent, running.trust_domain)
     with ExitStack() as stack:
         state = StateDirectory(options.intent)
         sockets = stack.enter_context(runtime_directory())
-        source = SecretSource()
-
-        def fetch() -> Svid:
-            # `up` may have been started anew since, and its authority listens elsewhere then.
-            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
-
-        renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
-        renewer.start()
-        stack.callback(renewer.stop)
+        source = _source(options, running, state, stack, notice)
         stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
         host, _, port = running.gateway.rpartition(":")
         plan = ClientPlan(
@@ -92,6 +90,41 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         stack.callback(envoy.stop)
         address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
         return _run_command([program, *options.command[1:]], environment(os.environ, running, address), envoy, notice)
+
+
+def _source(
+    options: RunOptions, running: Running, state: StateDirectory, stack: ExitStack, notice: Callable[[str], None]
+) -> Source:
+    """The certificate that the client side shows, and the roots by which it verifies the gateway."""
+    looks: list[Callable[[], None]] = []
+    found: Source
+    if options.svid_directory is None:
+        identity = identity_named(options.identity, options.intent, running.trust_domain)
+        found = source = SecretSource()
+
+        def fetch() -> Svid:
+            # `up` may have been started anew since, and its authority listens elsewhere then.
+            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
+
+        renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
+        renewer.start()
+        stack.callback(renewer.stop)
+        if running.gateway_identity == str(SpiffeId(running.trust_domain, ("spangate", "gateway"))):
+            # The roots came with the certificate.
+            return found
+    else:
+        found = svid = read_svid(options.svid_directory, problem=notice)
+        if options.identity:
+            asked = identity_named(options.identity, options.intent, running.trust_domain)
+            if asked != svid.svid.identity:
+                raise YourFault(
+                    f"`{options.svid_directory}` holds the identity `{svid.svid.identity}`, not `{asked}`",
+                    help="leave out --as, or name that one",
+                )
+        looks.append(svid.look)
+    roots = RootsReader(Path(running.gateway_roots))
+    watch([*looks, roots.look], stack, problem=notice)
+    return WithRoots(found, lambda: roots.pem)
 
 
 def environment(base: Mapping[str, str], running: Running, address: str) -> dict[str, str]:

@@ -31,6 +31,7 @@ from spangate.adapters.emulator import (
     free_port,
 )
 from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.gateway_roots import FILE as ROOTS_FILE
 from spangate.adapters.intent_files import load_policy, read_intent
 from spangate.adapters.key_keepers import KeyFiles, MemoryKeys, find_passphrase
 from spangate.adapters.keys import SystemKeys
@@ -47,6 +48,7 @@ from spangate.adapters.svid_client import sign_here
 from spangate.adapters.svid_door import svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.adapters.zetasql_engine import precompile
+from spangate.app.gateway_trust import GatewayTrust, gateway_secrets, read_trust
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import IssuedJwt, JwtAuthority
@@ -82,6 +84,8 @@ class UpOptions:
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0
     issuer: str = ""
+    # A mesh's SVID for the gateway (adapters/svid_files.py); None takes the authority's.
+    svid_directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ def _start(
     lives = any(database.live for database in intent.databases)
     # Before anything is started, unless a schema has to be asked of what is started.
     policy = None if lives else load_policy(options.intent)
+    trust = read_trust(options.intent, options.svid_directory, problem=notice)
     keeper = _keeper(options)
     state = StateDirectory(options.intent)
     state.make()
@@ -165,11 +170,12 @@ def _start(
             create_database(spanner, database.path, database.schema.statements, database.schema.dialect)
 
     progress("starting the authority")
-    gateway_id = SpiffeId(policy.trust_domain, ("spangate", "gateway"))
+    own_id = SpiffeId(policy.trust_domain, ("spangate", "gateway"))
     kept = None if keeper is None else AuthorityFile(state.path / AUTHORITY_FILE, SystemClock().now)
     authority = _authority(policy, keeper, kept)
     tokens = _tokens(stack, options, authority, keeper, kept, notice)
-    authority_socket = _authority_doors(stack, authority, tokens, gateway_id, sockets, notice)
+    roots_file = state.path / ROOTS_FILE
+    authority_socket = _authority_doors(stack, authority, tokens, own_id, trust, sockets, roots_file, notice)
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
@@ -189,7 +195,8 @@ def _start(
         intent=str(options.intent.resolve()),
         trust_domain=policy.trust_domain,
         gateway=f"{LOOPBACK}:{port}",
-        gateway_identity=str(gateway_id),
+        gateway_identity=str(trust.identity(own_id)),
+        gateway_roots=str(roots_file),
         authority_socket=str(authority_socket),
         issuer=tokens.issuer,
         spanner=spanner,
@@ -287,22 +294,25 @@ def _authority_doors(
     stack: ExitStack,
     authority: Authority,
     tokens: JwtAuthority,
-    gateway_id: SpiffeId,
+    own_id: SpiffeId,
+    trust: GatewayTrust,
     sockets: Path,
+    roots_file: Path,
     notice: Callable[[str], None],
 ) -> Path:
     """The authority's door, and the gateway's certificate behind a door of its own."""
     clock, keys = SystemClock(), SystemKeys()
-    door = UnixServer(svid_app(authority, tokens, reserved=[gateway_id]), sockets / "authority.sock", name="authority")
+    # Also who the gateway is in a mesh: no workload is given that name here.
+    app = svid_app(authority, tokens, reserved=[own_id, trust.identity(own_id)])
+    door = UnixServer(app, sockets / "authority.sock", name="authority")
     door.start()
     stack.callback(door.stop)
     source = SecretSource()
-    renewer = Renewer(
-        lambda: sign_here(authority, keys, gateway_id, ("localhost",)), source, clock=clock, problem=notice
-    )
+    renewer = Renewer(lambda: sign_here(authority, keys, own_id, ("localhost",)), source, clock=clock, problem=notice)
     renewer.start()
     stack.callback(renewer.stop)
-    sds = UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door")
+    secrets = gateway_secrets(trust, source, authority.trust_domain, roots_file, stack, problem=notice)
+    sds = UnixServer(sds_app(secrets), sockets / "sds.sock", name="certificate door")
     sds.start()
     stack.callback(sds.stop)
     return door.path

@@ -110,10 +110,12 @@ def setup() -> None:
 def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False) -> None:
     """Check the intent and its schemas, and show who may do what: patterns and roles written out."""
     from spangate.adapters.clock import SystemClock
+    from spangate.app.gateway_trust import read_trust
     from spangate.app.policies import policy_of
     from spangate.cli.check import plan_json, plan_lines
 
     policy = policy_of(intent)
+    read_trust(intent, None, problem=lambda _: None)
     if as_json:
         out.print(json.dumps(plan_json(policy)))
         return
@@ -161,6 +163,13 @@ def up(
     issuer: Annotated[
         str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
     ] = "",
+    svid_directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="The gateway's certificate from a mesh: key.pem, cert-chain.pem and root-cert.pem in this directory.",
+        ),
+    ] = None,
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
@@ -177,7 +186,7 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer),
+            UpOptions(intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer, svid_directory),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),
@@ -228,15 +237,27 @@ def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
     identity: Annotated[
         str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
-    ],
+    ] = "",
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+    svid_directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="A mesh's identity instead: key.pem, cert-chain.pem and root-cert.pem in this directory.",
+        ),
+    ] = None,
 ) -> int:
     """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
     from spangate.app.run import RunOptions
     from spangate.app.run import run as start
+    from spangate.errors import YourFault
 
-    return start(RunOptions(intent, identity, command, port), notice=lambda text: err.print(f"spangate: {text}"))
+    if not identity and svid_directory is None:
+        raise YourFault("whose identity?", help="say it with --as NAME, or --svid-directory DIRECTORY")
+    return start(
+        RunOptions(intent, identity, command, port, svid_directory), notice=lambda text: err.print(f"spangate: {text}")
+    )
 
 
 @app.command(

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from spangate.model.access import Operation
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import POLICY_VERSION_HEX_DIGITS, Grant, PolicyDatabase
+from spangate.model.policy import POLICY_VERSION_HEX_DIGITS, Grant, PolicyDatabase, TrustDomain
 
 # Changes when the meaning of the canonical form changes, so that a new meaning never wears an old version.
 _FORM = 2
@@ -30,9 +30,13 @@ def canonical_form(
     databases: Mapping[str, PolicyDatabase],
     identities: Mapping[str, SpiffeId],
     grants: Iterable[Grant],
+    trust_domains: Iterable[TrustDomain] = (),
 ) -> str:
-    """The policy as one line of JSON; equal exactly for policies that decide alike."""
-    content = {
+    """The policy as one line of JSON; equal exactly for policies that decide alike.
+
+    Which roots a trust domain has is not in it: who a peer is has been settled before anything is decided.
+    """
+    content: dict[str, object] = {
         "form": _FORM,
         "trust_domain": trust_domain,
         "databases": {
@@ -47,6 +51,10 @@ def canonical_form(
         "identities": {name: str(spiffe_id) for name, spiffe_id in identities.items()},
         "access": _access(grants),
     }
+    # Left out where there are none, so that the versions of all other policies stay what they are.
+    aliases = {alias: domain.name for domain in trust_domains for alias in domain.aliases}
+    if aliases:
+        content["aliases"] = aliases
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 

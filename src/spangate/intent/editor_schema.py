@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from spangate.intent.words import (
     ALIAS,
+    ALIASES_MAX,
+    BUNDLE_FILES_MAX,
     DATABASE_KEYS,
     DATABASE_KEYS_REQUIRED,
     DEFAULT_PROJECT,
@@ -21,6 +23,7 @@ from spangate.intent.words import (
     DIALECTS,
     FORMAT_VERSION,
     IDENTITY_KEYS,
+    IDENTITY_KINDS,
     IDENTITY_NAME,
     ITEM_KEYS,
     MOMENT,
@@ -33,6 +36,7 @@ from spangate.intent.words import (
     SCHEMA_FILE_CHARACTERS_MAX,
     SWITCH_KEYS,
     TAGS_KEEP,
+    TRUST_DOMAIN_KEYS,
     UNTIL_KEY,
     VERB_KEYS,
 )
@@ -49,13 +53,16 @@ _SERVICE_ACCOUNT: Json = {
 _TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
 _MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
 _ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
+_TRUST_DOMAIN = "[a-z0-9._-]{1,255}"
+_FILE: Json = {"type": "string", "pattern": r"^[^/~\\][^\\]*$", "maxLength": SCHEMA_FILE_CHARACTERS_MAX}
 
 
 def intent_json_schema() -> Json:
     """The schema as plain values, draft 2020-12."""
     root: dict[str, Json] = {
         "spangate": {"const": FORMAT_VERSION},
-        "trust_domain": {"type": "string", "pattern": "^[a-z0-9._-]{1,255}$", "examples": ["shop.example"]},
+        "trust_domain": _trust_domain("shop.example"),
+        "trust_domains": _named(_TRUST_DOMAIN, _trust_domain_entry()),
         "databases": _named(rf"(?!{ROLES_KEY}$){ALIAS}", _database()),
         "identities": _named(IDENTITY_NAME, _identity()),
         "roles": _named(IDENTITY_NAME, _named(ALIAS, _operations())),
@@ -75,12 +82,7 @@ def _database() -> Json:
     parts: dict[str, Json] = {
         "instance": {**_RESOURCE, "examples": ["main"]},
         "database": {**_RESOURCE, "examples": ["shop"]},
-        "schema": {
-            "type": "string",
-            "pattern": r"^[^/~\\][^\\]*$",
-            "maxLength": SCHEMA_FILE_CHARACTERS_MAX,
-            "examples": ["schema.sql"],
-        },
+        "schema": {**_FILE, "examples": ["schema.sql"]},
         "project": {**_RESOURCE, "default": DEFAULT_PROJECT},
         "dialect": {"enum": list(DIALECTS), "default": DIALECT},
         "tags": {"const": TAGS_KEEP},
@@ -90,7 +92,25 @@ def _database() -> Json:
 
 
 def _identity() -> Json:
-    return {**_record(IDENTITY_KEYS, (), dict.fromkeys(IDENTITY_KEYS, _SERVICE_ACCOUNT)), "maxProperties": 1}
+    parts = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), "trust_domain": _trust_domain("cluster.local")}
+    return {**_record(IDENTITY_KEYS, (), parts), "oneOf": [{"required": [kind]} for kind in IDENTITY_KINDS]}
+
+
+def _trust_domain(example: str) -> Json:
+    return {"type": "string", "pattern": f"^{_TRUST_DOMAIN}$", "examples": [example]}
+
+
+def _trust_domain_entry() -> Json:
+    name = _trust_domain("old.example")
+    parts = {
+        "bundle": _one_or_more({**_FILE, "examples": ["istio/root-cert.pem"]}, BUNDLE_FILES_MAX),
+        "aliases": _one_or_more(name, ALIASES_MAX),
+    }
+    return _record(TRUST_DOMAIN_KEYS, (), parts)
+
+
+def _one_or_more(value: Json, count_max: int) -> Json:
+    return {"anyOf": [value, {"type": "array", "minItems": 1, "maxItems": count_max, "items": value}]}
 
 
 def _holdings() -> Json:

@@ -55,6 +55,8 @@ PATTERN_COMPARISONS_MAX = 10_000_000
 ROOT_KEYS: Mapping[str, str] = {
     "spangate": f"The version of this file's format: always `{FORMAT_VERSION}`.",
     "trust_domain": "The SPIFFE trust domain that all identities of this file belong to, for instance `shop.example`.",
+    "trust_domains": "Trust domains whose workloads have certificates of a mesh's authority, each under its name. The "
+    "trust domain of this file may stand here too.",
     "databases": "The databases, each under a short name (its alias) by which `access` refers to it.",
     "identities": "The workloads and agents, each under a short name by which `access` refers to it.",
     "roles": "Bundles of grants, each under a name by which `access` gives it to identities.",
@@ -63,6 +65,7 @@ ROOT_KEYS: Mapping[str, str] = {
 EXAMPLES: Mapping[str, str] = {
     "spangate": f"spangate: {FORMAT_VERSION}",
     "trust_domain": "trust_domain: shop.example",
+    "trust_domains": "trust_domains: {cluster.local: {bundle: istio/root-cert.pem}}",
     "databases": "databases: {shop: {instance: main, database: shop, schema: schema.sql}}",
     "identities": "identities: {checkout: {workload: shop/checkout}}",
     "roles": "roles: {clerk: {shop: {read: [Orders]}}}",
@@ -76,6 +79,8 @@ EXAMPLES: Mapping[str, str] = {
     "secure_context": "secure_context: true",
     "workload": "workload: shop/checkout",
     "agent": "agent: tools/copilot",
+    "bundle": "bundle: istio/root-cert.pem",
+    "aliases": "aliases: [old.example]",
 }
 ROOT_KEYS_REQUIRED = ("spangate", "trust_domain", "databases", "identities")
 
@@ -91,9 +96,25 @@ DATABASE_KEYS: Mapping[str, str] = {
 }
 DATABASE_KEYS_REQUIRED = ("instance", "database", "schema")
 
-IDENTITY_KEYS: Mapping[str, str] = {
+# A mesh has a handful of aliases, and they all go into one header of the checkpoint's answers. A root's rotation needs
+# two files.
+ALIASES_MAX = 32
+BUNDLE_FILES_MAX = 8
+TRUST_DOMAINS_MAX = 32
+TRUST_DOMAIN_KEYS: Mapping[str, str] = {
+    "bundle": "The file with the roots of this trust domain, or a list of such files: certificates in PEM, or a SPIFFE "
+    "trust bundle in JSON. Relative to this file.",
+    "aliases": "Trust domains under whose names the same workloads are known, as Istio's `trustDomainAliases`.",
+}
+
+# Exactly one of these.
+IDENTITY_KINDS: Mapping[str, str] = {
     "workload": "A Kubernetes workload, as `namespace/service account`.",
     "agent": "An agent, as `namespace/service account`.",
+}
+IDENTITY_KEYS: Mapping[str, str] = {
+    **IDENTITY_KINDS,
+    "trust_domain": "The trust domain of this identity: one under `trust_domains`. Left out: the one of this file.",
 }
 
 # Each with a list of tables (models, queues).

@@ -17,7 +17,7 @@ local state, recall, refresh, ask = decisions.state, decisions.recall, decisions
 local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
 local METADATA, UNAVAILABLE = answers.METADATA, answers.UNAVAILABLE
-local identify, check = peer.identify, ownership.check
+local identify, check, canonical = peer.identify, ownership.check, aliases.canonical
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
 local PREFIX_HEADER = "google-cloud-resource-prefix"
@@ -55,7 +55,8 @@ function envoy_on_request(handle)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
-  local owned, found = pcall(check, identity, rpc, body, out, database)
+  local owner = canonical(identity)
+  local owned, found = pcall(check, owner, rpc, body, out, database)
   if not owned then return answer_refusal(handle, found) end
 
   local flags = out.flags
@@ -91,7 +92,7 @@ function envoy_on_request(handle)
   local hook = rpc.answer
   if found.answer then
     hook = found.answer
-    metadata:set(METADATA, "seal", seal_for(found, identity, database, decision))
+    metadata:set(METADATA, "seal", seal_for(found, owner, database, decision))
   end
   if hook then
     -- A compressed answer could not be read. The second one asks Google's front end for one.
