@@ -23,6 +23,11 @@ class SpangateError(Exception):
         self.message = message
         self.help = help
 
+    @property
+    def in_one_line(self) -> str:
+        """Message and help, where there is one line for both."""
+        return self.message + (f"; {self.help}" if self.help else "")
+
 
 class YourFault(SpangateError):
     """The caller can mend it: a file, a flag, a name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SPANGATE = str(Path(sys.executable).with_name("spangate"))
-COMMANDS = ("init", "setup", "check", "up", "run", "explain", "log")
+COMMANDS = ("init", "setup", "check", "up", "run", "token", "jwks", "doctor", "explain", "log")
 
 
 def spangate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -208,7 +208,7 @@ def find_passphrase(environ: Mapping[str, str], file: Path | None = None) -> byt
         named = Path(environ[CREDENTIALS_VARIABLE]) / CREDENTIAL
     if named is None:
         raise YourFault(
-            "keys in files need a passphrase",
+            "keys that are kept need a passphrase, or the PIN of their token",
             help=f"put one into a file that only you can read and name it by {PASSPHRASE_FILE_VARIABLE}",
         )
     try:

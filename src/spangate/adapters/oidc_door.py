@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from spangate.authority.jwt_keys import public_jwk
 from spangate.authority.jwt_svid import REFRESH_HINT, JwtAuthority
@@ -89,7 +90,7 @@ def _root_jwk(root: x509.Certificate) -> dict[str, object]:
 class LoopbackServer:
     """Serves an application on 127.0.0.1, in a thread of its own. Port 0 lets the kernel choose."""
 
-    def __init__(self, application: Starlette, listener: socket.socket, *, name: str) -> None:
+    def __init__(self, application: ASGIApp, listener: socket.socket, *, name: str) -> None:
         """`listener` comes from `loopback_listener`."""
         self._listener = listener
         self._name = name

@@ -64,9 +64,7 @@ class RunOptions:
 
 def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     """Run the command; its exit code, 128 + n if signal n ended it. Raises SpangateError."""
-    program = shutil.which(options.command[0])
-    if program is None:
-        raise YourFault(f"there is no command `{options.command[0]}`")
+    program = program_named(options.command[0])
     running = StateDirectory(options.intent).running()
     with ExitStack() as stack:
         state = StateDirectory(options.intent)
@@ -89,7 +87,16 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
         stack.callback(envoy.stop)
         address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
-        return _run_command([program, *options.command[1:]], environment(os.environ, running, address), envoy, notice)
+        env = environment(os.environ, running, address)
+        return run_command([program, *options.command[1:]], env, check=envoy.child.check, notice=notice)
+
+
+def program_named(word: str) -> str:
+    """The path of the command `word`. Raises YourFault."""
+    program = shutil.which(word)
+    if program is None:
+        raise YourFault(f"there is no command `{word}`")
+    return program
 
 
 def _source(
@@ -135,16 +142,29 @@ def environment(base: Mapping[str, str], running: Running, address: str) -> dict
     found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
     if running.project:
         found["GOOGLE_CLOUD_PROJECT"] = running.project
-    if any(found.get(name) for name in _PROXY_VARIABLES):
-        for name in ("no_proxy", "NO_PROXY"):
-            found[name] = ",".join(filter(None, [found.get(name, ""), LOOPBACK, "localhost"]))
     if running.emulator:
         for name, value in EMULATOR_SETTINGS.items():
             found.setdefault(name, value)
+    return past_proxies(found)
+
+
+def past_proxies(env: Mapping[str, str]) -> dict[str, str]:
+    """`env`, in which loopback is reached without the proxy that it may name."""
+    found = dict(env)
+    if any(found.get(name) for name in _PROXY_VARIABLES):
+        for name in ("no_proxy", "NO_PROXY"):
+            found[name] = ",".join(filter(None, [found.get(name, ""), LOOPBACK, "localhost"]))
     return found
 
 
-def _run_command(argv: Sequence[str], env: Mapping[str, str], envoy: EnvoyChild, notice: Callable[[str], None]) -> int:
+def run_command(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    notice: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+) -> int:
+    """Run it to its end; its exit code, as a shell would say it. What `check` raises is told once. Raises YourFault."""
     with _passed_on() as pass_to:
         try:
             process = subprocess.Popen(argv, env=env)  # noqa: S603 - the user's own command
@@ -159,7 +179,7 @@ def _run_command(argv: Sequence[str], env: Mapping[str, str], envoy: EnvoyChild,
                 pass
             if not told:
                 try:
-                    envoy.child.check()
+                    check()
                 except PeersFault as error:
                     notice(error.message)
                     told = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from spangate.adapters.keys import SystemKeys
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.app.identities import identity_named
+from spangate.compiler import executable_response
+from spangate.errors import SpangateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,24 @@ def token_for(intent: Path, identity: str, audiences: Sequence[str]) -> Token:
     running = StateDirectory(intent).running()
     named = identity_named(identity, intent, running.trust_domain)
     return Token(*SvidClient(Path(running.authority_socket), SystemKeys()).token(named, audiences))
+
+
+def token_for_library(
+    intent: Path, identity: str, audiences: Sequence[str], environment: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Google's executable response for the library that set `environment`: a token, or why there is none."""
+    if len(audiences) != 1:
+        return executable_response.failure("AUDIENCE", "a library's token has exactly one audience")
+    problem = executable_response.problem_with(environment, audiences[0])
+    if problem is not None:
+        return executable_response.failure("REFUSED", problem)
+    try:
+        found = token_for(intent, identity, audiences)
+    except SpangateError as error:
+        return executable_response.failure("NO_TOKEN", error.message + (f"; {error.help}" if error.help else ""))
+    return executable_response.success(
+        found.token, environment, int(datetime.fromisoformat(found.expires_at).timestamp())
+    )
 
 
 def public_keys(intent: Path) -> Mapping[str, Any]:

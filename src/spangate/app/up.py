@@ -33,7 +33,8 @@ from spangate.adapters.emulator import (
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.gateway_roots import FILE as ROOTS_FILE
 from spangate.adapters.intent_files import load_policy, read_intent
-from spangate.adapters.key_keepers import KeyFiles, MemoryKeys, find_passphrase
+from spangate.adapters.key_keepers import MemoryKeys
+from spangate.adapters.key_places import open_keeper
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.oidc_door import LoopbackServer, loopback_listener, oidc_app
@@ -77,9 +78,10 @@ class UpOptions:
     workers: int = WORKERS_MAX
     # A database in which several gateways keep the sealing keys that they share.
     shared_state: DatabasePath | None = None
-    # The directory of the authority's keys, encrypted; None keeps them in memory, and every start makes new ones.
-    keys: Path | None = None
-    # Where their passphrase stands, if not where key_keepers.find_passphrase looks.
+    # Where the authority's keys are kept (key_places.open_keeper); None keeps them in memory, and every start makes new
+    # ones.
+    keys: str | None = None
+    # Where their passphrase or PIN stands, if not where key_keepers.find_passphrase looks.
     passphrase_file: Path | None = None
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0
@@ -246,7 +248,7 @@ def _keeper(options: UpOptions) -> KeyKeeper | None:
     """Where the authority's keys are kept, if they are."""
     if options.keys is None:
         return None
-    return KeyFiles(options.keys, find_passphrase(os.environ, options.passphrase_file))
+    return open_keeper(options.keys, os.environ, options.passphrase_file)
 
 
 def _authority(policy: Policy, keeper: KeyKeeper | None, kept: AuthorityFile | None) -> Authority:

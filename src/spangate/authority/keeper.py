@@ -40,6 +40,11 @@ class KeyKeeper(Protocol):
 
 def check_key_name(name: str) -> str:
     """`name`, if it may name a key: letters, digits and dashes, so that it is a file's name everywhere; else Broken."""
-    if not _NAME.fullmatch(name):
+    if not is_key_name(name):
         raise Broken(f"a key cannot be called `{name}`")
     return name
+
+
+def is_key_name(name: str) -> bool:
+    """Whether `name` may name a key; a place that is not ours alone can hold others."""
+    return _NAME.fullmatch(name) is not None

@@ -11,19 +11,17 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from spangate import __version__
-from spangate.errors import SpangateError
+from spangate.cli import doctor
+from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, out
+from spangate.cli.shared import command as _command
 
 # Imports of what a command needs stand in the command: `spangate --help` and completion must not load a compiler.
-
-_P = ParamSpec("_P")
 
 app = typer.Typer(
     name="spangate",
@@ -33,39 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start here: `spangate init`, then `spangate up`, then `spangate run --as app -- COMMAND`.",
 )
-
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-INTENT_FILE = "spangate.yaml"
-IntentOption = Annotated[
-    Path, typer.Option("--intent", "-i", help="The intent file; its folder holds the state in .spangate.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs instead of text for people.")]
-
-
-def _command(function: Callable[_P, int | None]) -> Callable[_P, None]:
-    """Errors become messages and exit codes."""
-
-    @wraps(function)
-    def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            code = function(*args, **kwargs) or 0
-        except SpangateError as error:
-            _show_error(error)
-            code = error.exit_code
-        except KeyboardInterrupt:
-            code = 130
-        raise typer.Exit(code)
-
-    return wrapped
-
-
-def _show_error(error: SpangateError) -> None:
-    err.print("error:", error.message, style="red" if not error.help else None)
-    if error.help:
-        for line in error.help.splitlines():
-            err.print("  help:", line, style="dim")
 
 
 def _version(value: bool) -> None:
@@ -144,17 +109,19 @@ def up(
         ),
     ] = "",
     keys: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="DIRECTORY",
-            help="Keep the authority's keys here, encrypted, so that its root outlives a restart; else in memory.",
+            metavar="PLACE",
+            help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
+            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else in memory.",
         ),
     ] = None,
     passphrase_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The passphrase of these keys; else SPANGATE_KEY_PASSPHRASE_FILE names it, or systemd gives it.",
+            help="The passphrase of these keys, or the token's PIN; else SPANGATE_KEY_PASSPHRASE_FILE names it, or "
+            "systemd gives it.",
         ),
     ] = None,
     oidc_port: Annotated[
@@ -202,16 +169,21 @@ def up(
 )
 @_command
 def token(
-    identity: Annotated[
-        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
-    ],
+    identity: AsOption,
     audience: Annotated[list[str], typer.Option(help="Who will be shown the token; may stand more than once.")],
     intent: IntentOption = Path(INTENT_FILE),
     as_json: JsonOption = False,
+    executable_json: Annotated[
+        bool,
+        typer.Option("--executable-json", help="The form that Google's client libraries take from a command they run."),
+    ] = False,
 ) -> None:
     """Print a token (JWT-SVID) that says who somebody is, for a few minutes and to that audience only."""
-    from spangate.app.tokens import token_for
+    from spangate.app.tokens import token_for, token_for_library
 
+    if executable_json:
+        sys.stdout.write(json.dumps(token_for_library(intent, identity, audience, os.environ)) + "\n")
+        return
     found = token_for(intent, identity, audience)
     # Not by the console, which could wrap it.
     sys.stdout.write(
@@ -235,9 +207,7 @@ def jwks(intent: IntentOption = Path(INTENT_FILE)) -> None:
 @_command
 def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
-    identity: Annotated[
-        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
-    ] = "",
+    identity: AsOption = "",
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
     svid_directory: Annotated[
@@ -303,6 +273,9 @@ def log(
     from spangate.cli.log import log_command
 
     return log_command(StateDirectory(intent).path, follow, count, as_json, identity, denied)
+
+
+doctor.register(app)
 
 
 def _progress(text: str, update: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2e.harness import Client, Up, credentials, shop_folder, spangate
+from fakes import softhsm
 from spangate.model.identity import SpiffeId
 
 pytestmark = pytest.mark.e2e
@@ -49,11 +50,36 @@ def test_a_restart_of_everything_keeps_root_and_certificates(emulator: None, tmp
             assert PASSPHRASE.encode() not in content, path
 
 
+@pytest.mark.skipif(bool(softhsm.MISSING), reason=softhsm.MISSING)
+def test_keys_in_a_token_outlive_a_restart_and_are_nowhere_else(emulator: None, tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "shop")
+    token = softhsm.SoftToken(tmp_path / "hsm")
+    (folder / "passphrase").write_bytes(softhsm.PIN)
+    options = ("--keys", str(token.place), "--passphrase-file", "passphrase")
+    first = Up(folder, *options).wait_until_up()
+    svid, keys = first.svid(CHECKOUT), spangate("jwks", cwd=folder)
+    assert first.end() == 0, first.printed
+    second = Up(folder, *options).wait_until_up()
+    try:
+        assert second.svid(CHECKOUT).secrets.bundle_pem == svid.secrets.bundle_pem
+        assert (keys.returncode, spangate("jwks", cwd=folder).stdout) == (0, keys.stdout)
+        with Client(second.running["gateway"], credentials(svid, svid)) as client:
+            assert client.session(DATABASE).startswith(DATABASE)
+    finally:
+        assert second.end() == 0, second.printed
+    assert softhsm.PIN.decode() not in first.printed + second.printed
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert b"PRIVATE KEY" not in path.read_bytes(), path
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--keys", "keys"), "keys in files need a passphrase"),
+        (("--keys", "keys"), "need a passphrase"),
         (("--keys", "keys", "--passphrase-file", "nowhere"), "cannot read the passphrase"),
+        (("--keys", "pkcs11:token=a"), "does not say by `module-path`"),
+        (("--keys", "pkcs11:token=a?module-path=/m&pin-value=1"), "does not stand in its URI"),
     ],
 )
 def test_keys_without_a_passphrase_are_an_error_that_helps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import jwt as pyjwt
 import pytest
@@ -38,6 +39,43 @@ def test_no_token_is_left_anywhere(shop: Up) -> None:
     for path in shop.folder.rglob("*"):
         if path.is_file():
             assert signature not in path.read_bytes(), path
+
+
+PROVIDER = "iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/mesh/providers/spangate"
+LIBRARYS = {
+    "GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": f"//{PROVIDER}",
+    "GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE": "urn:ietf:params:oauth:token-type:jwt",
+}
+
+
+def executable_response(shop: Up, **env: str) -> dict[str, Any]:
+    arguments = ("token", "--as", "checkout", "--audience", f"https://{PROVIDER}", "--executable-json")
+    done = spangate(*arguments, cwd=shop.folder, **env)
+    # Libraries read both streams as one, and only after exit code 0.
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_googles_library_gets_its_executable_response(shop: Up) -> None:
+    told = executable_response(shop, **LIBRARYS)
+    claims = pyjwt.decode(told["id_token"], options={"verify_signature": False})
+    assert claims["aud"] == f"https://{PROVIDER}"
+    assert told == {
+        "version": 1,
+        "success": True,
+        "token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "id_token": told["id_token"],
+        "expiration_time": claims["exp"],
+    }
+
+
+def test_a_token_that_would_be_shown_to_somebody_else_is_not_given(shop: Up) -> None:
+    told = executable_response(shop, **LIBRARYS | {"GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE": f"//{PROVIDER}x"})
+    assert told["success"] is False
+    assert told["code"] == "REFUSED"
+    assert "the library goes to" in told["message"]
+    assert "id_token" not in told
 
 
 @pytest.mark.parametrize(

