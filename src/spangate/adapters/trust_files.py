@@ -21,7 +21,7 @@ from spangate.adapters.sds_door import Secrets, Source
 from spangate.adapters.settling import Settling
 from spangate.authority.anchors import DomainBundle, anchors_pem
 from spangate.authority.bundles import BUNDLE_BYTES_MAX, BadBundle, read_bundle
-from spangate.authority.ca import Keys
+from spangate.authority.founding import Keys
 from spangate.errors import SpangateError, YourFault
 from spangate.intent.errors import Problems
 from spangate.intent.trust_domains import check_trust_domains

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from spangate.authority.ca import Keys
+from spangate.authority.founding import Keys
 from spangate.errors import YourFault
 
 _Name = tuple[bytes, bytes]
