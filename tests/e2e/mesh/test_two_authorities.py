@@ -33,6 +33,7 @@ from e2e.harness import (
     encode,
     eventually,
     session_of,
+    signed_by_us,
     site,
 )
 from fakes.mesh_ca import Leaf, MeshCa, pem, replace_file, spiffe_bundle
@@ -182,9 +183,7 @@ def test_no_root_signs_for_another_trust_domain(mesh: Mesh, signer: str, trust_d
 
 
 def test_our_own_authority_signs_for_no_mesh(mesh: Mesh) -> None:
-    from e2e.fails_closed.test_fails_closed import _signed_by_us
-
-    answer = mesh.ask(_signed_by_us(mesh.site, str(COURIER)))
+    answer = mesh.ask(signed_by_us(mesh.site, str(COURIER)))
     assert isinstance(answer, Refused)
     assert "another authority or trust domain" in answer.details
 
