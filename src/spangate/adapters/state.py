@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spangate.errors import TryAgain, YourFault
+from spangate.model.identity import SpiffeId
 
 _RUNTIME_PREFIX, _RUNTIME_LOCK = "spangate-", "lock"
 STATE_DIRECTORY = ".spangate"
@@ -49,6 +50,11 @@ class Running:
     spanner: str
     emulator: bool
     project: str
+
+    @property
+    def gateway_is_own(self) -> bool:
+        """Whether the gateway's certificate is from the authority of this installation, and not a mesh's."""
+        return self.gateway_identity == str(SpiffeId.gateway(self.trust_domain))
 
 
 class StateDirectory:

@@ -34,7 +34,6 @@ from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
 from spangate.errors import PeersFault, YourFault
-from spangate.model.identity import SpiffeId
 
 # The client side carries one application's traffic.
 WORKERS = 1
@@ -119,7 +118,7 @@ def _source(
         renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
         renewer.start()
         stack.callback(renewer.stop)
-        if running.gateway_identity == str(SpiffeId.gateway(running.trust_domain)):
+        if running.gateway_is_own:
             # The roots came with the certificate.
             return found
     else:
