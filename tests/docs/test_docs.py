@@ -30,6 +30,7 @@ from spangate.intent.words import (
     ROLE_USE_KEYS,
     ROOT_KEYS,
     TRUST_DOMAIN_KEYS,
+    UNIX_KEYS,
 )
 from spangate.model.decision import Decision, Reason
 from spangate.settings import INTERVALS, LIMITS, MIB
@@ -210,7 +211,7 @@ def test_what_run_sets_for_the_emulator_is_documented() -> None:
 
 
 def test_every_key_of_the_intent_is_documented_and_no_other() -> None:
-    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
+    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *UNIX_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
     keys |= {*TRUST_DOMAIN_KEYS}
     assert words_in_first_cells(section(text_of("docs/intent.md"), "## Keys")) == keys
 

@@ -28,13 +28,20 @@ from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Source, sds_app
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
+from spangate.adapters.svid_files import SvidFiles
 from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.workload_issuers import DoorIssuer
+from spangate.adapters.workload_server import OneForUser, WorkloadServer
 from spangate.app.gateway_trust import read_svid, watch
 from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
+from spangate.authority.workload_api import Issuer
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
-from spangate.errors import PeersFault, YourFault
+from spangate.errors import Broken, PeersFault, YourFault
+from spangate.model.identity import SpiffeId
 
+# How late a change of roots or token keys reaches the command; each look asks the authority twice.
+LOOK_SECONDS = 5.0
 # The client side carries one application's traffic.
 WORKERS = 1
 
@@ -62,35 +69,136 @@ class RunOptions:
     svid_directory: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the certificates of an identity come from, and which gateway takes them.
+
+    `roots` are those by which the gateway is verified, if they do not come with the certificate. Who has no `issuer`
+    has no Workload API.
+    """
+
+    svid: Callable[[], Svid] | SvidFiles
+    issuer: Issuer | None
+    gateway: str
+    gateway_identity: SpiffeId
+    roots: RootsReader | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What runs beside the command: where it finds Spanner and the Workload API, and what is to be looked at."""
+
+    spanner: str
+    workload_api: Path | None
+    look: Callable[[], None]
+
+
 def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     """Run the command; its exit code, 128 + n if signal n ended it. Raises SpangateError."""
     program = program_named(options.command[0])
     running = StateDirectory(options.intent).running()
+    state = StateDirectory(options.intent)
+    origin = _origin(options, running, state, notice)
     with ExitStack() as stack:
-        state = StateDirectory(options.intent)
-        sockets = stack.enter_context(runtime_directory())
-        source = _source(options, running, state, stack, notice)
-        stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
-        host, _, port = running.gateway.rpartition(":")
-        plan = ClientPlan(
-            gateway=(host, int(port)),
-            gateway_identity=running.gateway_identity,
-            host=LOOPBACK,
-            port=stack.enter_context(reserved_port(options.port, "client")),
-            admin_socket=str(sockets / "admin.sock"),
-            sds_socket=str(sockets / "sds.sock"),
-            certificate_secret=CERTIFICATE_SECRET,
-            bundle_secret=BUNDLE_SECRET,
-        )
         log = state.logs / f"client-{os.getpid()}.log"
         stack.callback(lambda: log.unlink(missing_ok=True))
-        envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
-        stack.callback(envoy.stop)
-        address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
-        part = Part(envoy.child, envoy.again)
-        stack.callback(part.stop)
-        env = environment(os.environ, running, address)
-        return run_command([program, *options.command[1:]], env, check=lambda: part.look(notice), notice=notice)
+        beside = start_beside(stack, origin, options.port, log, notice)
+        env = environment(os.environ, running, beside)
+        return run_command([program, *options.command[1:]], env, check=beside.look, notice=notice)
+
+
+def start_beside(
+    stack: ExitStack, origin: Origin, port: int, log: Path | None, notice: Callable[[str], None]
+) -> Beside:
+    """The Envoy that speaks to the gateway, and the Workload API of the same identity. Raises SpangateError."""
+    sockets = stack.enter_context(runtime_directory())
+    identity, source = _certificate(stack, origin, notice)
+    stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
+    host, _, gateway_port = origin.gateway.rpartition(":")
+    plan = ClientPlan(
+        gateway=(host, int(gateway_port)),
+        gateway_identity=str(origin.gateway_identity),
+        host=LOOPBACK,
+        port=stack.enter_context(reserved_port(port, "client")),
+        admin_socket=str(sockets / "admin.sock"),
+        sds_socket=str(sockets / "sds.sock"),
+        certificate_secret=CERTIFICATE_SECRET,
+        bundle_secret=BUNDLE_SECRET,
+    )
+    envoy = EnvoyChild(
+        "client", client_bootstrap(plan), sockets, sockets / "admin.sock", log or sockets / "client.log", WORKERS
+    )
+    stack.callback(envoy.stop)
+    address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
+    part = Part(envoy.child, envoy.again)
+    stack.callback(part.stop)
+    workload_api = None if origin.issuer is None else _workload_api(stack, origin.issuer, identity, sockets, notice)
+    return Beside(address, workload_api, lambda: part.look(notice))
+
+
+def _origin(options: RunOptions, running: Running, state: StateDirectory, notice: Callable[[str], None]) -> Origin:
+    """The identity's, from the authority or from files. Raises SpangateError."""
+    gateway_identity = SpiffeId.parse(running.gateway_identity)
+    asked = identity_named(options.identity, options.intent, running.trust_domain) if options.identity else None
+    if options.svid_directory is not None:
+        svid = read_svid(options.svid_directory, problem=notice)
+        if asked not in (None, svid.svid.identity):
+            raise YourFault(
+                f"`{options.svid_directory}` holds the identity `{svid.svid.identity}`, not `{asked}`",
+                help="leave out --as, or name that one",
+            )
+        return Origin(svid, None, running.gateway, gateway_identity, RootsReader(Path(running.gateway_roots)))
+    if asked is None:
+        raise Broken("`run` without an identity")
+    identity = asked
+
+    def authority() -> SvidClient:
+        # `up` may have been started anew since, and its authority listens elsewhere then.
+        return SvidClient(Path(state.running().authority_socket), SystemKeys())
+
+    return Origin(
+        lambda: authority().fetch(identity),
+        DoorIssuer(authority, identity.trust_domain, SystemClock()),
+        running.gateway,
+        gateway_identity,
+        None if running.gateway_is_own else RootsReader(Path(running.gateway_roots)),
+    )
+
+
+def _certificate(stack: ExitStack, origin: Origin, notice: Callable[[str], None]) -> tuple[SpiffeId, Source]:
+    """Who the command is, and what its Envoy is given."""
+    found: Source
+    looks: list[Callable[[], None]] = []
+    if isinstance(origin.svid, SvidFiles):
+        identity, found = origin.svid.svid.identity, origin.svid
+        looks.append(origin.svid.look)
+    else:
+        found = source = SecretSource()
+        renewer = Renewer(origin.svid, source, clock=SystemClock(), problem=notice)
+        identity = renewer.start().identity
+        stack.callback(renewer.stop)
+    if (roots := origin.roots) is not None:
+        found = WithRoots(found, lambda: roots.pem)
+        looks.append(roots.look)
+    if looks:
+        watch(looks, stack, problem=notice)
+    return identity, found
+
+
+def _workload_api(
+    stack: ExitStack, issuer: Issuer, identity: SpiffeId, sockets: Path, notice: Callable[[str], None]
+) -> Path:
+    """Where the command finds the Workload API of its identity."""
+    server = WorkloadServer(
+        issuer,
+        OneForUser(identity, os.getuid()),
+        sockets / "workload.sock",
+        clock=SystemClock(),
+        problem=notice,
+        look_seconds=LOOK_SECONDS,
+    )
+    stack.enter_context(server)
+    return server.path
 
 
 def program_named(word: str) -> str:
@@ -101,52 +209,27 @@ def program_named(word: str) -> str:
     return program
 
 
-def _source(
-    options: RunOptions, running: Running, state: StateDirectory, stack: ExitStack, notice: Callable[[str], None]
-) -> Source:
-    """The certificate that the client side shows, and the roots by which it verifies the gateway."""
-    looks: list[Callable[[], None]] = []
-    found: Source
-    if options.svid_directory is None:
-        identity = identity_named(options.identity, options.intent, running.trust_domain)
-        found = source = SecretSource()
-
-        def fetch() -> Svid:
-            # `up` may have been started anew since, and its authority listens elsewhere then.
-            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
-
-        renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
-        renewer.start()
-        stack.callback(renewer.stop)
-        if running.gateway_is_own:
-            # The roots came with the certificate.
-            return found
-    else:
-        found = svid = read_svid(options.svid_directory, problem=notice)
-        if options.identity:
-            asked = identity_named(options.identity, options.intent, running.trust_domain)
-            if asked != svid.svid.identity:
-                raise YourFault(
-                    f"`{options.svid_directory}` holds the identity `{svid.svid.identity}`, not `{asked}`",
-                    help="leave out --as, or name that one",
-                )
-        looks.append(svid.look)
-    roots = RootsReader(Path(running.gateway_roots))
-    watch([*looks, roots.look], stack, problem=notice)
-    return WithRoots(found, lambda: roots.pem)
-
-
-def environment(base: Mapping[str, str], running: Running, address: str) -> dict[str, str]:
-    """The command's environment: `base`, and what an unmodified Spanner client needs to reach `address`."""
-    found = dict(base)
-    found["SPANNER_EMULATOR_HOST"] = address
-    # Credentials of whoever starts the command are none of the command's.
-    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
+def environment(base: Mapping[str, str], running: Running, beside: Beside) -> dict[str, str]:
+    """The command's environment: `base`, and what unmodified clients of Spanner and SPIFFE need to reach theirs."""
+    found = reaching(base, beside)
     if running.project:
         found["GOOGLE_CLOUD_PROJECT"] = running.project
     if running.emulator:
         for name, value in EMULATOR_SETTINGS.items():
             found.setdefault(name, value)
+    return found
+
+
+def reaching(base: Mapping[str, str], beside: Beside) -> dict[str, str]:
+    """`base`, and where the command finds what runs beside it."""
+    found = dict(base)
+    found["SPANNER_EMULATOR_HOST"] = beside.spanner
+    # Whatever stood there would give the command another identity.
+    found.pop("SPIFFE_ENDPOINT_SOCKET", None)
+    if beside.workload_api is not None:
+        found["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{beside.workload_api}"
+    # Credentials of whoever starts the command are none of the command's.
+    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
     return past_proxies(found)
 
 

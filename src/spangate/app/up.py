@@ -56,6 +56,10 @@ class UpOptions:
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0
     issuer: str = ""
+    # Where every user of the machine finds the Workload API; None: only the own user, at a place of its own.
+    workload_socket: Path | None = None
+    # Settings for a cluster whose pods are let in by their service account tokens (kubernetes_settings.py).
+    kubernetes: Path | None = None
     # A mesh's SVID for the gateway (adapters/svid_files.py); None takes the authority's.
     svid_directory: Path | None = None
 
@@ -143,6 +147,9 @@ def _start(
         state=state.path,
         runtime=runtime,
         log=state.fresh_log("authority"),
+        intent=options.intent,
+        workload=options.workload_socket,
+        kubernetes=options.kubernetes,
         reserved=() if trust.svid is None else (trust.svid.svid.identity,),
     )
     # It starts while Spanner does.
@@ -197,6 +204,8 @@ def _start(
         gateway_roots=str(roots_file),
         authority_socket=str(authority_plan.door),
         issuer=authority_plan.issuer,
+        workload_socket=str(authority_plan.workload),
+        pods=authority_plan.pods,
         spanner=spanner,
         emulator=True,
         project=_project(policy),

@@ -130,6 +130,17 @@ def up(
     issuer: Annotated[
         str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
     ] = "",
+    workload_socket: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where every user finds the Workload API; else only the own user, at a place of its own.",
+        ),
+    ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings for a cluster whose pods are let in by their tokens."),
+    ] = None,
     svid_directory: Annotated[
         Path | None,
         typer.Option(
@@ -153,7 +164,19 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer, svid_directory),
+            UpOptions(
+                intent,
+                port,
+                workers,
+                shared,
+                keys,
+                passphrase_file,
+                oidc_port,
+                issuer,
+                workload_socket,
+                kubernetes,
+                svid_directory,
+            ),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),
@@ -231,9 +254,21 @@ def cacerts(
 @_command
 def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
-    identity: AsOption = "",
+    identity: Annotated[
+        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
+    ] = "",
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+    authority: Annotated[
+        str, typer.Option(metavar="URL", help="In a pod, instead of --as: where `up --kubernetes` lets pods in.")
+    ] = "",
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="In a pod: the roots that the authority is known by.")
+    ] = None,
+    gateway: Annotated[str, typer.Option(metavar="HOST:PORT", help="In a pod: where the gateway is.")] = "",
+    kubernetes_token: Annotated[
+        Path, typer.Option(metavar="FILE", help="In a pod: the projected token of its service account.")
+    ] = Path("/var/run/secrets/spangate/token"),
     svid_directory: Annotated[
         Path | None,
         typer.Option(
@@ -245,13 +280,25 @@ def run(
     """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
     from spangate.app.run import RunOptions
     from spangate.app.run import run as start
+    from spangate.app.run_in_pod import PodOptions, run_in_pod
     from spangate.errors import YourFault
 
-    if not identity and svid_directory is None:
-        raise YourFault("whose identity?", help="say it with --as NAME, or --svid-directory DIRECTORY")
-    return start(
-        RunOptions(intent, identity, command, port, svid_directory), notice=lambda text: err.print(f"spangate: {text}")
-    )
+    def notice(text: str) -> None:
+        err.print(f"spangate: {text}")
+
+    if not authority:
+        if not identity and svid_directory is None:
+            raise YourFault(
+                "`run` needs to know as whom",
+                help="`--as IDENTITY`, `--svid-directory DIRECTORY`, or in a pod `--authority URL`",
+            )
+        return start(RunOptions(intent, identity, command, port, svid_directory), notice=notice)
+    if identity or svid_directory is not None or bundle is None or not gateway:
+        raise YourFault(
+            "in a pod, `run` needs `--bundle` and `--gateway`, and neither `--as` nor `--svid-directory`",
+            help="the identity is what the pod's token proves",
+        )
+    return run_in_pod(PodOptions(authority, bundle, kubernetes_token, gateway, command, port), notice=notice)
 
 
 @app.command(

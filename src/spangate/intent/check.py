@@ -18,10 +18,12 @@ from spangate.intent.errors import Problems, shown
 from spangate.intent.expand import expand
 from spangate.intent.tree import DatabaseEntry, IdentityEntry, Intent, Word
 from spangate.intent.trust_domains import check_trust_domains, trust_domain_of
+from spangate.intent.unix import check_unix
 from spangate.model.database import DatabasePath
 from spangate.model.identity import BadSpiffeId, SpiffeId
 from spangate.model.policy import Grant, Policy, PolicyDatabase
 from spangate.model.schema import Schema
+from spangate.model.unix import UnixSelectors
 
 
 def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
@@ -36,6 +38,7 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     databases = _databases(intent.databases, schemas, problems)
     trust_domains = check_trust_domains(intent, problems)
     identities = _identities(intent, problems)
+    check_unix(intent.identities, problems)
     grants = expand(intent, schemas, problems)
     problems.raise_if_any()
     ordered = _ordered(grants)
@@ -49,6 +52,18 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
         version=policy_version(canonical),
         trust_domains=trust_domains,
     )
+
+
+def unix_selectors(intent: Intent) -> Mapping[SpiffeId, UnixSelectors]:
+    """Which processes each identity is, for those that say so. Raises IntentErrors.
+
+    It needs no schema, and changes no decision: it is not part of the policy, nor of its version.
+    """
+    problems = Problems()
+    identities = _identities(intent, problems)
+    selectors = check_unix(intent.identities, problems)
+    problems.raise_if_any()
+    return {identities[name]: found for name, found in selectors.items()}
 
 
 def _ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:
@@ -112,7 +127,7 @@ def _identities(intent: Intent, problems: Problems) -> dict[str, SpiffeId]:
     found: dict[str, SpiffeId] = {}
     first: dict[SpiffeId, Word] = {}
     for entry in intent.identities:
-        trust_domain = trust_domain_of(intent, entry.trust_domain, problems)
+        trust_domain = trust_domain_of(intent, entry, problems)
         spiffe_id = _spiffe_id(trust_domain, entry, problems) if trust_domain is not None else None
         if spiffe_id is None:
             continue

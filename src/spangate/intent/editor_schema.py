@@ -21,7 +21,9 @@ from spangate.intent.words import (
     DENY_KEY,
     DIALECT,
     DIALECTS,
+    EXECUTABLE_KEY,
     FORMAT_VERSION,
+    GROUP_KEY,
     IDENTITY_KEYS,
     IDENTITY_KINDS,
     IDENTITY_NAME,
@@ -37,9 +39,13 @@ from spangate.intent.words import (
     SWITCH_KEYS,
     TAGS_KEEP,
     TRUST_DOMAIN_KEYS,
+    UNIX_KEY,
+    UNIX_KEYS,
     UNTIL_KEY,
+    USER_KEY,
     VERB_KEYS,
 )
+from spangate.model.unix import ACCOUNT_CHARACTERS_MAX, PATH_BYTES_MAX
 
 Json = dict[str, object]
 
@@ -52,6 +58,7 @@ _SERVICE_ACCOUNT: Json = {
 # A whole entry or, in a flow list, a piece of one.
 _TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
 _MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
+_ACCOUNT = rf"^([A-Za-z_][A-Za-z0-9._-]{{0,{ACCOUNT_CHARACTERS_MAX - 1}}}|0|[1-9][0-9]{{0,9}})$"
 _ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
 _TRUST_DOMAIN = "[a-z0-9._-]{1,255}"
 _FILE: Json = {"type": "string", "pattern": r"^[^/~\\][^\\]*$", "maxLength": SCHEMA_FILE_CHARACTERS_MAX}
@@ -92,7 +99,12 @@ def _database() -> Json:
 
 
 def _identity() -> Json:
-    parts = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), "trust_domain": _trust_domain("cluster.local")}
+    account: Json = {"anyOf": [{"type": "string", "pattern": _ACCOUNT}, {"type": "integer", "minimum": 0}]}
+    executable: Json = {"type": "string", "pattern": "^/", "maxLength": PATH_BYTES_MAX}
+    unix = _record(UNIX_KEYS, (), {USER_KEY: account, GROUP_KEY: account, EXECUTABLE_KEY: executable})
+    needed: Json = {"anyOf": [{"required": [USER_KEY]}, {"required": [GROUP_KEY]}]}
+    parts: dict[str, Json] = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), UNIX_KEY: {**unix, **needed}}
+    parts["trust_domain"] = _trust_domain("cluster.local")
     return {**_record(IDENTITY_KEYS, (), parts), "oneOf": [{"required": [kind]} for kind in IDENTITY_KINDS]}
 
 

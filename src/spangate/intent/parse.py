@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from spangate.errors import Broken
 from spangate.intent.errors import Problems, listed, shown
@@ -16,16 +17,9 @@ from spangate.intent.grants import read_grants
 from spangate.intent.moments import read_moment
 from spangate.intent.nodes import Mapping, Node, Scalar, Sequence, read_nodes
 from spangate.intent.reader import Reader
-from spangate.intent.tree import (
-    AccessEntry,
-    DatabaseEntry,
-    GrantEntry,
-    IdentityEntry,
-    Intent,
-    RoleUse,
-    Word,
-)
+from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, RoleUse, Word
 from spangate.intent.trust_domains import read_trust_domain, read_trust_domains, relative_file
+from spangate.intent.unix import read_unix
 from spangate.intent.words import (
     ALIAS,
     DATABASE_KEYS,
@@ -50,6 +44,7 @@ from spangate.intent.words import (
     ROOT_KEYS_REQUIRED,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
     UNTIL_KEY,
 )
 from spangate.model.database import BadResourceName, DatabasePath
@@ -207,14 +202,23 @@ class _Parser(Reader):
                 f"{shown(name.text)} has more than one of {listed(IDENTITY_KINDS)}",
                 "keep one; for two SPIFFE IDs write two identities",
             )
-        if not kinds and "trust_domain" in parts:
-            message = f"{shown(name.text)} has neither {' nor '.join(shown(kind) for kind in IDENTITY_KINDS)}"
+        unix = read_unix(parts[UNIX_KEY], self) if UNIX_KEY in parts else None
+        if not kinds and UNIX_KEY in parts:
+            self.problems.add(
+                name.position,
+                f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}",
+                f"{shown(UNIX_KEY)} says which processes it is, and needs a name to give them; "
+                f"for instance `{EXAMPLES['workload']}`",
+            )
+        elif not kinds and "trust_domain" in parts:
+            message = f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}"
             self.problems.add(name.position, message, f"for instance `{EXAMPLES['workload']}`")
         if len(kinds) != 1:
             return None  # if none, an unknown key has been noted in its place
         kind = Word(kinds[0], parts[kinds[0]].position)
         word = self.text(parts[kinds[0]], kinds[0])
-        return self._service_account(name, kind, word, trust_domain) if word is not None else None
+        entry = self._service_account(name, kind, word, trust_domain) if word is not None else None
+        return replace(entry, unix=unix) if entry is not None else None
 
     def _service_account(self, name: Word, kind: Word, word: Word, trust_domain: Word | None) -> IdentityEntry | None:
         namespace, _, account = word.text.partition("/")

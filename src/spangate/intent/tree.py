@@ -13,6 +13,7 @@ from datetime import datetime
 from spangate.model.access import Operation
 from spangate.model.policy import LIVE, Position
 from spangate.model.schema import Dialect
+from spangate.model.unix import UnixSelectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,22 @@ class TrustDomainEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class UnixEntry:
+    """`unix: {user: shop, executable: /usr/bin/checkout}`: texts that can be what they stand for."""
+
+    position: Position
+    user: Word | None
+    group: Word | None
+    executable: Word | None
+
+    @property
+    def selectors(self) -> UnixSelectors:
+        """What a process must be."""
+        user, group, executable = (word.text if word else None for word in (self.user, self.group, self.executable))
+        return UnixSelectors(user, group, executable)
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityEntry:
     """`checkout: {workload: shop/checkout}`. `kind` is the key it was written under: `workload` or `agent`.
 
@@ -80,6 +97,7 @@ class IdentityEntry:
     namespace: Word
     service_account: Word
     trust_domain: Word | None = None
+    unix: UnixEntry | None = None
 
     @property
     def position(self) -> Position:

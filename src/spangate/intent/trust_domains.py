@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from spangate.intent.errors import Problems, listed, shown
 from spangate.intent.nodes import Node, Scalar, Sequence
 from spangate.intent.reader import Reader, example_of, word_of
-from spangate.intent.tree import Intent, TrustDomainEntry, Word
+from spangate.intent.tree import IdentityEntry, Intent, TrustDomainEntry, Word
 from spangate.intent.words import (
     ALIASES_MAX,
     BUNDLE_FILES_MAX,
@@ -136,17 +136,24 @@ def check_trust_domains(intent: Intent, problems: Problems) -> tuple[TrustDomain
     )
 
 
-def trust_domain_of(intent: Intent, written: Word | None, problems: Problems) -> Word | None:
+def trust_domain_of(intent: Intent, entry: IdentityEntry, problems: Problems) -> Word | None:
     """The trust domain of an identity: what is written, if there is such a one, or the file's own."""
+    written = entry.trust_domain
     if written is None or written.text == intent.trust_domain.text:
         return intent.trust_domain
-    names = [entry.name.text for entry in intent.trust_domains]
+    names = [domain.name.text for domain in intent.trust_domains]
     if written.text in names:
+        if entry.unix is not None:
+            problems.add(
+                entry.unix.position,
+                f"{shown(entry.name.text)} is of the trust domain {shown(written.text)}, which a mesh gives out",
+                "take out `unix`: it gives certificates of this file's own trust domain",
+            )
         return written
-    for entry in intent.trust_domains:
-        if written.text in _texts(entry.aliases):
-            message = f"{shown(written.text)} is an alias of {shown(entry.name.text)}"
-            problems.add(written.position, message, f"write `trust_domain: {entry.name.text}`")
+    for domain in intent.trust_domains:
+        if written.text in _texts(domain.aliases):
+            message = f"{shown(written.text)} is an alias of {shown(domain.name.text)}"
+            problems.add(written.position, message, f"write `trust_domain: {domain.name.text}`")
             return None
     message = f"no trust domain {shown(written.text)} stands under `trust_domains`"
     known = listed([intent.trust_domain.text, *names])

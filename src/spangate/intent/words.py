@@ -79,6 +79,10 @@ EXAMPLES: Mapping[str, str] = {
     "secure_context": "secure_context: true",
     "workload": "workload: shop/checkout",
     "agent": "agent: tools/copilot",
+    "unix": "unix: {user: shop}",
+    "user": "user: shop",
+    "group": "group: shop",
+    "executable": "executable: /usr/bin/checkout",
     "bundle": "bundle: istio/root-cert.pem",
     "aliases": "aliases: [old.example]",
 }
@@ -107,14 +111,21 @@ TRUST_DOMAIN_KEYS: Mapping[str, str] = {
     "aliases": "Trust domains under whose names the same workloads are known, as Istio's `trustDomainAliases`.",
 }
 
-# Exactly one of these.
+# Exactly one of these says who an identity is.
 IDENTITY_KINDS: Mapping[str, str] = {
     "workload": "A Kubernetes workload, as `namespace/service account`.",
     "agent": "An agent, as `namespace/service account`.",
 }
+UNIX_KEY, USER_KEY, GROUP_KEY, EXECUTABLE_KEY = "unix", "user", "group", "executable"
 IDENTITY_KEYS: Mapping[str, str] = {
     **IDENTITY_KINDS,
+    UNIX_KEY: "Which processes of this machine it is: they get it from the Workload API's socket.",
     "trust_domain": "The trust domain of this identity: one under `trust_domains`. Left out: the one of this file.",
+}
+UNIX_KEYS: Mapping[str, str] = {
+    USER_KEY: "The user that the process runs as, by name or number.",
+    GROUP_KEY: "The group that the process runs as, by name or number: its own, not one of those it is in besides.",
+    EXECUTABLE_KEY: "The file that the process runs, as an absolute path; besides a user or a group.",
 }
 
 # Each with a list of tables (models, queues).

@@ -156,6 +156,6 @@ def test_run_says_which_identity_it_has(istiod: Istiod, up: Up) -> None:
     assert f"holds the identity `{COURIER}`, not `spiffe://shop.example/ns/analytics/sa/reports`" in refused.stderr
     refused = spangate("run", "--", "true", cwd=up.folder)
     assert refused.returncode == 2
-    assert "whose identity?" in refused.stderr
+    assert "`run` needs to know as whom" in refused.stderr
     done = spangate("run", "--as", "courier", "--svid-directory", str(directory), "--", "true", cwd=up.folder)
     assert done.returncode == 0, done.stderr
