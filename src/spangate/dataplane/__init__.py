@@ -30,6 +30,7 @@ MODULES = (
     "answers",
     "aliases",
     "decisions",
+    "tokens",
     "leaf",
     "peer",
     "receipts",

@@ -78,7 +78,7 @@ def policy_of(plain: Mapping[str, Any], schema: Callable[[str], Schema] = schema
     )
     identities = {name: SpiffeId.parse(text) for name, text in plain["identities"].items()}
     aliases = TrustDomain("shop.example", (), tuple(plain.get("aliases", ())))
-    return Policy("shop.example", databases, identities, grants, "", plain["version"], (aliases,))
+    return Policy("shop.example", databases, identities, grants, "", plain["version"], trust_domains=(aliases,))
 
 
 def accesses_of(accesses: Iterable[Access]) -> frozenset[Any]:
