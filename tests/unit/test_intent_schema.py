@@ -13,7 +13,16 @@ from ruamel.yaml import YAML
 from fakes import shop
 from spangate.intent import IntentErrors, parse_intent
 from spangate.intent.editor_schema import intent_json_schema
-from spangate.intent.words import DATABASE_KEYS, EXAMPLES, IDENTITY_KEYS, OPERATION_KEYS, ROOT_KEYS
+from spangate.intent.words import (
+    DATABASE_KEYS,
+    EXAMPLES,
+    GOOGLE_KEYS,
+    IDENTITY_KEYS,
+    IDENTITY_KINDS,
+    IMPERSONATE_KEYS,
+    OPERATION_KEYS,
+    ROOT_KEYS,
+)
 
 FILE = Path(__file__).parents[2] / "spec" / "intent.schema.json"
 HEAD = shop.INTENT[: shop.INTENT.index("access:")]
@@ -44,7 +53,15 @@ def schema_accepts(text: str) -> bool:
     return jsonschema.Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8"))).is_valid(value)
 
 
+GOOGLE = 'google: {project_number: "123456789012", pool: mesh, provider: spangate'
+ACCOUNT = "shop-db@my-project.iam.gserviceaccount.com"
+
+
 BOTH_ACCEPT = [
+    shop.INTENT + GOOGLE + "}\n",
+    shop.INTENT + GOOGLE + ", subject_token: mtls, scopes: [https://www.googleapis.com/auth/spanner.data]}\n",
+    shop.INTENT + GOOGLE + f", impersonate: {{service_account: {ACCOUNT}, delegates: [{ACCOUNT}], lifetime: 10m}}}}\n",
+    changed("{workload: shop/checkout}", f"{{workload: shop/checkout, impersonate: {{service_account: {ACCOUNT}}}}}"),
     shop.INTENT,
     HEAD,
     access("{read: [Customers(CustomerId, Name), Orders]}"),
@@ -61,6 +78,14 @@ BOTH_ACCEPT = [
     HEAD + "roles: {clerk: {shop: {read: [O]}}}\naccess: {a: {roles: [{role: clerk, until: 2026-12-31T18:00Z}]}}\n",
 ]
 BOTH_REJECT = [
+    shop.INTENT + GOOGLE + ", subject_token: saml2}\n",
+    shop.INTENT + GOOGLE + ", scopes: []}\n",
+    shop.INTENT + GOOGLE + ", scopes: [a]}\n",
+    shop.INTENT + GOOGLE + ", impersonate: {lifetime: 10m}}\n",
+    shop.INTENT + GOOGLE + f", impersonate: {{service_account: {ACCOUNT}, lifetime: 10}}}}\n",
+    shop.INTENT + "google: {pool: mesh, provider: spangate}\n",
+    shop.INTENT + 'google: {project_number: "0", pool: mesh, provider: spangate}\n',
+    changed("{workload: shop/checkout}", f"{{impersonate: {{service_account: {ACCOUNT}}}}}"),
     "",
     "a",
     "[]",
@@ -159,7 +184,7 @@ def test_where_the_schema_is_looser_the_reason_is_known(reason: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, OPERATION_KEYS):
+    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS):
         for key, sentence in keys.items():
             assert sentence.endswith("."), key
 
@@ -170,6 +195,6 @@ def test_the_examples_in_messages_are_good_ones() -> None:
     top = "\n".join(EXAMPLES[key] for key in ROOT_KEYS)
     assert parser_accepts(top)
     database = ", ".join(EXAMPLES[key] for key in DATABASE_KEYS)
-    for key in IDENTITY_KEYS:
-        text = top.replace("workload: shop/checkout", EXAMPLES[key])
+    for key in IDENTITY_KINDS:
+        text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {EXAMPLES['impersonate']}")
         assert parser_accepts(text.replace("instance: main, database: shop, schema: schema.sql", database))
