@@ -89,23 +89,32 @@ class SvidClient:
         return self._ask("GET", "/keys", None)
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
-        connection = UnixConnection(self._path, self._timeout_seconds)
-        try:
-            content_type = {"content-type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), content_type)
-            response = connection.getresponse()
-            content = response.read(ANSWER_BYTES_MAX + 1)
-            status = response.status
-        except (FileNotFoundError, ConnectionRefusedError) as e:
-            raise TryAgain(f"no authority listens at `{self._path}`", help="is `spangate up` running?") from e
-        except (OSError, http.client.HTTPException) as e:
-            raise TryAgain(f"the authority at `{self._path}` does not answer: {e}") from e
-        finally:
-            connection.close()
-        answer = _json_object(content)
-        if status == http.client.OK and answer is not None:
-            return answer
-        raise _refusal(status, answer)
+        return ask(self._path, method, path, body, who="authority", timeout_seconds=self._timeout_seconds)
+
+
+def ask(
+    path: Path, method: str, target: str, body: Mapping[str, object] | None, *, who: str, timeout_seconds: float
+) -> Mapping[str, Any]:
+    """The JSON object that a door of ours, `who`, answers. Raises TryAgain when it is away or says not now, YourFault
+    when it refuses, PeersFault when its answer makes no sense.
+    """
+    connection = UnixConnection(path, timeout_seconds)
+    try:
+        content_type = {"content-type": "application/json"}
+        connection.request(method, target, None if body is None else json.dumps(body), content_type)
+        response = connection.getresponse()
+        content = response.read(ANSWER_BYTES_MAX + 1)
+        status = response.status
+    except (FileNotFoundError, ConnectionRefusedError) as e:
+        raise TryAgain(f"no {who} listens at `{path}`", help="is `spangate up` running?") from e
+    except (OSError, http.client.HTTPException) as e:
+        raise TryAgain(f"the {who} at `{path}` does not answer: {e}") from e
+    finally:
+        connection.close()
+    answer = _json_object(content)
+    if status == http.client.OK and answer is not None:
+        return answer
+    raise _refusal(who, status, answer)
 
 
 def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
@@ -192,11 +201,11 @@ def _text(answer: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
-    """The authority's own sentence, as an error of the right kind."""
+def _refusal(who: str, status: int, answer: Mapping[str, Any] | None) -> SpangateError:
+    """The door's own sentence, as an error of the right kind."""
     message = answer.get("error") if answer else None
     if not isinstance(message, str):
-        return PeersFault(f"the authority answered with status {status} and no explanation")
+        return PeersFault(f"the {who} answered with status {status} and no explanation")
     hint = answer.get("help") if answer else None
     kind = TryAgain if status == 503 else YourFault if 400 <= status < 500 else PeersFault
     return kind(message, help=hint if isinstance(hint, str) else None)

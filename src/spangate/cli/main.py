@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from spangate import __version__
-from spangate.cli import doctor
+from spangate.cli import direct, doctor
 from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, out
 from spangate.cli.shared import command as _command
 
@@ -201,10 +201,17 @@ def run(
     identity: AsOption,
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+    directly: Annotated[
+        bool, typer.Option("--direct", help="Without the gateway: the command gets short-lived tokens of Google's.")
+    ] = False,
 ) -> int:
     """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
     from spangate.app.run import RunOptions
-    from spangate.app.run import run as start
+
+    if directly:
+        from spangate.app.direct import run_direct as start
+    else:
+        from spangate.app.run import run as start
 
     return start(RunOptions(intent, identity, command, port), notice=lambda text: err.print(f"spangate: {text}"))
 
@@ -254,6 +261,7 @@ def log(
     return log_command(StateDirectory(intent).path, follow, count, as_json, identity, denied)
 
 
+direct.register(app)
 doctor.register(app)
 
 
