@@ -28,7 +28,7 @@ CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
 
 
 def test_the_command_finds_the_endpoint_and_no_credential() -> None:
-    base = {name: "somebody's" for name in DROPPED} | {"PATH": "/bin"}
+    base = dict.fromkeys(DROPPED, "somebody's") | {"PATH": "/bin"}
     assert direct_environment(base, RUNNING, "127.0.0.1:9099") == {
         "PATH": "/bin",
         "GCE_METADATA_HOST": "127.0.0.1:9099",
