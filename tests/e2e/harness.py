@@ -81,6 +81,12 @@ LAB_INTENT = (
     ),
 )
 
+# Of the stand-in's, see tests/fakes/google.py; reports gets a service account's token.
+ACCOUNT = "shop-db@shop-project.iam.gserviceaccount.com"
+GOOGLE = """
+google: {project_number: "123456789012", pool: mesh, provider: spangate}
+"""
+
 
 def eventually(probe: Callable[[], T | None], what: str, seconds: float = PATIENCE_SECONDS) -> T:
     """The first truthy answer of `probe`."""
@@ -476,9 +482,14 @@ class Site:
     authority: Authority
     paths: AuditPaths
     stack: ExitStack
+    broker: bool = False
     checkpoint: Child | None = None
     gateways: int = 0
     keys: SystemKeys = field(default_factory=SystemKeys)
+
+    @property
+    def broker_socket(self) -> Path:
+        return self.sockets / "broker.sock"
 
     def start_checkpoint(self) -> Child:
         socket_path = self.sockets / "checkpoint.sock"
@@ -486,6 +497,7 @@ class Site:
         argv += ["--intent", str(self.folder / "spangate.yaml")]
         argv += ["--socket", str(socket_path), "--decisions", str(self.paths.decisions)]
         argv += ["--seals", str(self.folder / FILE)]
+        argv += ["--broker"] if self.broker else []
         child = Child("checkpoint", argv, self.folder / "checkpoint.log")
         self.stack.callback(lambda: _kill(child))
         self.checkpoint = child
@@ -514,6 +526,7 @@ class Site:
             checkpoint_socket=str(self.sockets / "checkpoint.sock"),
             certificate_secret=CERTIFICATE_SECRET,
             bundle_secret=BUNDLE_SECRET,
+            broker_socket=str(self.broker_socket) if self.broker else "",
         )
         log = self.folder / f"{name}.log"
         configuration = json.dumps(gateway_bootstrap(plan))
@@ -554,9 +567,12 @@ def _kill(child: Child) -> None:
 
 
 @contextlib.contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """The shop's policy, an authority, and a Spanner that remembers."""
+def site(folder: Path, *, broker: bool = False) -> Iterator[Site]:
+    """The shop's policy, an authority, and a Spanner that remembers. With `broker`, what is allowed wants a token."""
     shop_folder(folder)
+    intent = folder / "spangate.yaml"
+    if broker and "google:" not in intent.read_text():
+        intent.write_text(intent.read_text() + GOOGLE)
     # A key that the tests know, made an hour ago.
     made = SystemClock().now() - timedelta(hours=1)
     FileSealKeys(folder / FILE).add(SealKey(KEY_ID.hex(), KEY.hex(), made))
@@ -574,7 +590,7 @@ def site(folder: Path) -> Iterator[Site]:
         collector = Collector(paths, problem=problems.append)
         collector.start()
         stack.callback(collector.stop)
-        found = Site(folder, sockets, spanner, authority, paths, stack)
+        found = Site(folder, sockets, spanner, authority, paths, stack, broker)
         found.start_checkpoint()
         yield found
     assert problems == []

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from google.cloud import kms_v1
 
-from fakes import softhsm
+from fakes import kms, softhsm
 from spangate.adapters.key_keepers import (
     CREDENTIAL,
     PASSPHRASE_BYTES_MAX,
@@ -20,6 +23,8 @@ from spangate.adapters.key_keepers import (
     MemoryKeys,
     find_passphrase,
 )
+from spangate.adapters.kms_keys import KmsKeys
+from spangate.adapters.kms_uri import RingPlace
 from spangate.adapters.pkcs11_keys import Pkcs11Keys
 from spangate.authority.keeper import KeyKeeper
 from spangate.errors import Broken, SpangateError, YourFault
@@ -28,18 +33,33 @@ PASSPHRASE = b"correct horse battery staple"
 Opens = Callable[[], KeyKeeper]
 
 
-@pytest.fixture(params=["memory", "files", "token"])
-def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Opens:
+# A key ring of the real Cloud KMS, `projects/P/locations/L/keyRings/R`, to hold to the contract as well; with the
+# credentials that Google's libraries find. Its keys are scheduled for destruction afterwards; their ids stay.
+REAL_RING = os.environ.get("SPANGATE_TEST_KMS_KEY_RING", "")
+
+
+@pytest.fixture(params=["memory", "files", "token", "key ring", *(["real key ring"] if REAL_RING else [])])
+def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opens]:
     """The same keys, whenever it is opened."""
     if request.param == "files":
-        return lambda: KeyFiles(tmp_path / "keys", PASSPHRASE)
-    if request.param == "token":
+        yield lambda: KeyFiles(tmp_path / "keys", PASSPHRASE)
+    elif request.param == "token":
         if softhsm.MISSING:
             pytest.skip(softhsm.MISSING)
         token = softhsm.SoftToken(tmp_path)
-        return lambda: Pkcs11Keys(token.place, softhsm.PIN)
-    memory = MemoryKeys()
-    return lambda: memory
+        yield lambda: Pkcs11Keys(token.place, softhsm.PIN)
+    elif request.param == "key ring":
+        with kms.serving(kms.KmsServer()) as client:
+            yield lambda: KmsKeys(RingPlace(kms.RING), client, sleep=lambda _: None)
+    elif request.param == "real key ring":
+        place = RingPlace(REAL_RING, f"test-{secrets.token_hex(6)}", "software")
+        yield lambda: KmsKeys(place, kms_v1.KeyManagementServiceClient())
+        keeper = KmsKeys(place, kms_v1.KeyManagementServiceClient())
+        for name in keeper.names():
+            keeper.destroy(name)
+    else:
+        memory = MemoryKeys()
+        yield lambda: memory
 
 
 def same(one: ec.EllipticCurvePrivateKey, other: ec.EllipticCurvePrivateKey) -> bool:

@@ -1,7 +1,8 @@
-"""What `--keys` names: a directory or a token."""
+"""What `--keys` names: a directory, a token or a key ring."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from fakes import softhsm
 from fakes.missing import not_installed
 from spangate.adapters.key_keepers import KeyFiles
 from spangate.adapters.key_places import open_keeper
+from spangate.adapters.kms_keys import KmsKeys
 from spangate.errors import YourFault
 
 URI = "pkcs11:token=authority?module-path=/usr/lib/softhsm/libsofthsm2.so"
+RING = "gcpkms://projects/shop-1/locations/europe-west1/keyRings/authority"
 
 
 def secret(folder: Path, content: bytes) -> Path:
@@ -50,3 +53,29 @@ def test_without_the_extra_a_token_says_what_to_install(monkeypatch: pytest.Monk
     with pytest.raises(YourFault, match="not installed") as caught:
         open_keeper(URI, {}, secret(tmp_path, b"1234"))
     assert caught.value.help == "pip install 'spangate[pkcs11]'"
+
+
+def test_a_key_ring_needs_googles_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere.json"))
+    with pytest.raises(YourFault, match="no Google credentials") as caught:
+        open_keeper(RING, {}, None)
+    assert caught.value.help is not None
+    with pytest.raises(YourFault, match="names no key ring"):
+        open_keeper("gcpkms://authority", {}, None)
+
+
+def test_with_credentials_a_key_ring_is_opened_and_nothing_is_asked_yet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    user = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}
+    (tmp_path / "user.json").write_text(json.dumps(user))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "user.json"))
+    assert isinstance(open_keeper(RING, {}, None), KmsKeys)
+
+
+@pytest.mark.parametrize("package", ["google_crc32c", "google.cloud.kms_v1"])
+def test_without_the_extra_a_key_ring_says_what_to_install(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    not_installed(monkeypatch, package, "spangate.adapters.kms_keys")
+    with pytest.raises(YourFault, match="not installed") as caught:
+        open_keeper(RING, {}, None)
+    assert caught.value.help == "pip install 'spangate[kms]'"

@@ -1,9 +1,9 @@
 """Where the authority's keys are kept: what `up --keys` names, and the keeper for it.
 
-Rules: a word with a scheme is a token; everything else is a directory. What unlocks the place (a passphrase or a PIN)
-is read from a file, as key_keepers.find_passphrase says. Libraries that only one kind of place needs are extras, and
-are loaded when such a place is named.
-Not here: the keepers (key_keepers.py, pkcs11_keys.py).
+Rules: a word with a scheme is a token or a key ring; everything else is a directory. What unlocks the place (a
+passphrase or a PIN) is read from a file, as key_keepers.find_passphrase says; Google's credentials are found as its
+libraries find them. Libraries that only one kind of place needs are extras, and are loaded when such a place is named.
+Not here: the keepers (key_keepers.py, pkcs11_keys.py, kms_keys.py).
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from spangate.adapters import kms_uri, pkcs11_uri
 from spangate.adapters.key_keepers import KeyFiles, find_passphrase
-from spangate.adapters.pkcs11_uri import SCHEME, TokenPlace
 from spangate.authority.keeper import KeyKeeper
 from spangate.errors import YourFault
 
 
 def open_keeper(place: str, environ: Mapping[str, str], secret_file: Path | None) -> KeyKeeper:
-    """The keeper of keys in `place`, a directory or a PKCS #11 URI. Raises YourFault and TryAgain."""
-    if place.startswith(SCHEME):
-        return _token(TokenPlace.parse(place), environ, secret_file)
+    """The keeper of keys in `place`: a directory, or the URI of a token or key ring. Raises YourFault and TryAgain."""
+    if place.startswith(pkcs11_uri.SCHEME):
+        return _token(pkcs11_uri.TokenPlace.parse(place), environ, secret_file)
+    if place.startswith(kms_uri.SCHEME):
+        return _key_ring(kms_uri.RingPlace.parse(place))
     return KeyFiles(Path(place), find_passphrase(environ, secret_file))
 
 
-def _token(place: TokenPlace, environ: Mapping[str, str], secret_file: Path | None) -> KeyKeeper:
+def _token(place: pkcs11_uri.TokenPlace, environ: Mapping[str, str], secret_file: Path | None) -> KeyKeeper:
     try:
         from spangate.adapters.pkcs11_keys import Pkcs11Keys
     except ModuleNotFoundError as error:
@@ -35,3 +37,25 @@ def _token(place: TokenPlace, environ: Mapping[str, str], secret_file: Path | No
             help="pip install 'spangate[pkcs11]'",
         ) from error
     return Pkcs11Keys(place, find_passphrase(environ, secret_file))
+
+
+def _key_ring(place: kms_uri.RingPlace) -> KeyKeeper:
+    try:
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud import kms_v1
+
+        from spangate.adapters.kms_keys import KmsKeys
+    except ImportError as error:
+        if error.name not in ("google.cloud", "google.cloud.kms_v1", "google_crc32c"):
+            raise
+        raise YourFault(
+            "keys in Google Cloud KMS need its library, which is not installed", help="pip install 'spangate[kms]'"
+        ) from error
+    try:
+        client = kms_v1.KeyManagementServiceClient()
+    except GoogleAuthError as error:
+        raise YourFault(
+            f"no Google credentials for the key ring: {error}",
+            help="for example: gcloud auth application-default login",
+        ) from error
+    return KmsKeys(place, client)

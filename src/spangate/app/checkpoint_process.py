@@ -29,11 +29,19 @@ from spangate.model.policy import LIVE, Policy
 
 
 def serve(
-    intent: Path, socket: Path, decisions: Path, spanner: str, seals: SealKeyStore, shared: DatabasePath | None
+    intent: Path,
+    socket: Path,
+    decisions: Path,
+    spanner: str,
+    seals: SealKeyStore,
+    shared: DatabasePath | None,
+    *,
+    broker: bool = False,
 ) -> None:
     """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
-    `seals` keeps the sealing keys; `shared` is their database where several gateways share them.
+    `seals` keeps the sealing keys; `shared` is their database where several gateways share them. With `broker`, what is
+    allowed goes on only with an access token.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -51,6 +59,8 @@ def serve(
         before = checkpoint.policy
         checkpoint.replace(policy)
         _say(f"policy {policy.version} is in force (before: {before.version})")
+        if (policy.google is not None) != (before.google is not None):
+            _say("note: `google` came or went; `up` has to be started anew for that")
         for alias, database in policy.databases.items():
             known = before.databases.get(alias)
             if known is None or database.schema_file == LIVE:
@@ -72,7 +82,7 @@ def serve(
     keys = SealKeys(seals, new_seal_key, clock.now)
     keys.renew()
     with (
-        UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"),
+        UnixServer(checkpoint_app(checkpoint, lambda: keys.header, broker=broker), socket, name="checkpoint"),
         _renewed(keys),
     ):
         watcher.start()
@@ -119,6 +129,7 @@ def main() -> int:
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
+    parser.add_argument("--broker", action="store_true", help="what is allowed goes on only with an access token")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--seals", type=Path, help=f"the file with the sealing keys; else {FILE} beside the decisions")
     where.add_argument("--shared-seals", type=DatabasePath.parse, help="the database with them")
@@ -130,7 +141,15 @@ def main() -> int:
             if shared is None
             else SpannerSealKeys(arguments.spanner, shared)
         )
-        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner, seals, shared)
+        serve(
+            arguments.intent,
+            arguments.socket,
+            arguments.decisions,
+            arguments.spanner,
+            seals,
+            shared,
+            broker=arguments.broker,
+        )
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code

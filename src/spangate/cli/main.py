@@ -110,8 +110,8 @@ def up(
         str | None,
         typer.Option(
             metavar="PLACE",
-            help="Keep the authority's keys in this directory, encrypted, or in this token (`pkcs11:` URI), so that "
-            "its root outlives a restart; else in memory.",
+            help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
+            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else in memory.",
         ),
     ] = None,
     passphrase_file: Annotated[
@@ -189,6 +189,30 @@ def jwks(intent: IntentOption = Path(INTENT_FILE)) -> None:
     from spangate.app.tokens import public_keys
 
     sys.stdout.write(json.dumps(public_keys(intent), indent=2) + "\n")
+
+
+@app.command(
+    epilog="Examples: spangate cacerts --current now --out steps; "
+    "spangate cacerts --current now --check steps/1-trust-both"
+)
+@_command
+def cacerts(
+    current: Annotated[Path, typer.Option(metavar="FOLDER", help="The files of the mesh's `cacerts` as it is now.")],
+    new: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The files of the authority to be; left out, a new root is made."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the steps are written, with private keys.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Only say whether these files may follow the current ones.")
+    ] = None,
+) -> None:
+    """Rotate the root of an Istio mesh: the `cacerts` secret for each step, checked."""
+    from spangate.cli.mesh_roots import cacerts_command
+
+    cacerts_command(out, current, new, check, folder)
 
 
 @app.command(
