@@ -209,4 +209,7 @@ def _refusal(who: str, status: int, answer: Mapping[str, Any] | None) -> Spangat
         return PeersFault(f"the {who} answered with status {status} and no explanation")
     hint = answer.get("help") if answer else None
     kind = TryAgain if status == 503 else YourFault if 400 <= status < 500 else PeersFault
-    return kind(message, help=hint if isinstance(hint, str) else None)
+    error = kind(message, help=hint if isinstance(hint, str) else None)
+    step = answer.get("step") if answer else None
+    error.step = step if isinstance(step, str) else ""
+    return error
