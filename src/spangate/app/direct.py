@@ -26,8 +26,9 @@ from spangate.adapters.tcp_peer import Descendants, OwnUser
 from spangate.adapters.token_broker import SUBJECT_TOKEN_SECONDS
 from spangate.app.google import federation_of, live_tokens
 from spangate.app.identities import identity_named
-from spangate.app.run import POLL_SECONDS, RunOptions, past_proxies, program_named, run_command
+from spangate.app.run import RunOptions, past_proxies, program_named, run_command
 from spangate.app.stopping import Stopped, ignore_signals, stoppable
+from spangate.app.supervisor import POLL_SECONDS
 from spangate.broker.token import TokenSource
 from spangate.errors import SpangateError
 from spangate.model.google import GoogleFederation, SubjectTokenType
