@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -410,7 +410,7 @@ class FakeSpanner:
     In front of it stands a tap that counts connections and bytes: `reached` says whether anything came at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: grpc.ServerCredentials | None = None) -> None:
         self.calls: list[tuple[str, bytes]] = []
         # The headers of each call, as often as they came.
         self.metadata: list[list[tuple[str, str | bytes]]] = []
@@ -424,7 +424,8 @@ class FakeSpanner:
             options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
         self._server.add_generic_rpc_handlers((_Anything(self),))
-        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        at = "127.0.0.1:0"
+        self._port = self._server.add_insecure_port(at) if tls is None else self._server.add_secure_port(at, tls)
         self._server.start()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -521,8 +522,10 @@ class Site:
         eventually(listens, "the checkpoint listens")
         return child
 
-    def start_gateway(self, program: Path | None = None, change: tuple[str, str] = ("", "")) -> Gateway:
-        """A gateway whose filter is `program`, or the real one; `change` replaces a text of its configuration."""
+    def start_gateway(self, program: Path | None = None, change: tuple[str, str] = ("", ""), **parts: Any) -> Gateway:
+        """A gateway whose filter is `program`, or the real one; `change` replaces a text of its configuration, `parts`
+        are other parts of its plan.
+        """
         self.gateways += 1
         name = f"gateway{self.gateways}"
         plan = GatewayPlan(
@@ -539,6 +542,7 @@ class Site:
             bundle_secret=BUNDLE_SECRET,
             broker_socket=str(self.broker_socket) if self.broker else "",
         )
+        plan = replace(plan, **parts)
         log = self.folder / f"{name}.log"
         configuration = json.dumps(gateway_bootstrap(plan))
         assert change[0] in configuration

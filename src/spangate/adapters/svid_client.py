@@ -89,6 +89,13 @@ class SvidClient:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
         return self._ask("GET", "/keys", None)
 
+    def bundle(self) -> str:
+        """The trust bundle in PEM. Raises as `fetch`."""
+        status, content = _exchange(self._path, "GET", "/bundle", None, "authority", self._timeout_seconds)
+        if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
+            raise PeersFault(f"the authority answered with status {status} and no bundle")
+        return content.decode("ascii", "replace")
+
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
         return ask(self._path, method, path, body, who="authority", timeout_seconds=self._timeout_seconds)
 
@@ -99,23 +106,29 @@ def ask(
     """The JSON object that a door of ours, `who`, answers. Raises TryAgain when it is away or says not now, YourFault
     when it refuses, PeersFault when its answer makes no sense.
     """
+    status, content = _exchange(path, method, target, body, who, timeout_seconds)
+    answer = _json_object(content)
+    if status == http.client.OK and answer is not None:
+        return answer
+    raise _refusal(who, status, answer)
+
+
+def _exchange(
+    path: Path, method: str, target: str, body: Mapping[str, object] | None, who: str, timeout_seconds: float
+) -> tuple[int, bytes]:
+    """Status and content, which may be cut off after ANSWER_BYTES_MAX + 1 bytes. Raises TryAgain."""
     connection = UnixConnection(path, timeout_seconds)
     try:
         content_type = {"content-type": "application/json"}
         connection.request(method, target, None if body is None else json.dumps(body), content_type)
         response = connection.getresponse()
-        content = response.read(ANSWER_BYTES_MAX + 1)
-        status = response.status
+        return response.status, response.read(ANSWER_BYTES_MAX + 1)
     except (FileNotFoundError, ConnectionRefusedError) as e:
         raise TryAgain(f"no {who} listens at `{path}`", help="is `spangate up` running?") from e
     except (OSError, http.client.HTTPException) as e:
         raise TryAgain(f"the {who} at `{path}` does not answer: {e}") from e
     finally:
         connection.close()
-    answer = _json_object(content)
-    if status == http.client.OK and answer is not None:
-        return answer
-    raise _refusal(who, status, answer)
 
 
 def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:

@@ -39,6 +39,8 @@ class AuthorityPlan:
     runtime: Path
     log: Path
     sockets: tuple[int, int, int]
+    # Where its public keys are served, on loopback, whatever the issuer's name.
+    public_keys: str
     passphrase: bytes = field(repr=False)
 
     @property
@@ -94,9 +96,11 @@ def plan_authority(
         door = listening(runtime / name)
         stack.callback(door.close)
         doors.append(door.fileno())
+    public_keys_at = f"http://{LOOPBACK}:{public_keys.getsockname()[1]}"
     return AuthorityPlan(
         trust_domain=trust_domain,
-        issuer=issuer or f"http://{LOOPBACK}:{public_keys.getsockname()[1]}",
+        issuer=issuer or public_keys_at,
+        public_keys=public_keys_at,
         keys=keys,
         state=state.absolute(),
         runtime=runtime,

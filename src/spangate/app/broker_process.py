@@ -9,12 +9,14 @@ import argparse
 import random
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spangate.adapters.broker_door import broker_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.google_http import Google, GoogleEndpoints
+from spangate.adapters.handover import say_ready, taken_socket
 from spangate.adapters.intent_files import IntentWatcher, load_policy
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
@@ -38,6 +40,11 @@ class BrokerOptions:
     spanner: str = ""
     endpoints: GoogleEndpoints = field(default_factory=GoogleEndpoints)
     ca_file: Path | None = None
+    # Inherited: one listens at `socket` already, the other is where to say that it serves.
+    socket_fd: int | None = None
+    ready_fd: int | None = None
+    # An intent that cannot be used now is waited for.
+    patient: bool = False
 
 
 def serve(options: BrokerOptions) -> None:
@@ -56,14 +63,26 @@ def serve(options: BrokerOptions) -> None:
     live = LiveSchemas(options.spanner) if options.spanner else None
     # Before the policy is read: a change in between must not be missed. Why one is refused, the checkpoint says.
     watcher = IntentWatcher(options.intent, changed=changed, broken=lambda _: None, live=live)
-    changed(load_policy(options.intent, live.schema if live else None))
+    _begin(options, live, changed)
     broker.start()
-    with UnixServer(broker_app(broker), options.socket, name="broker"):
+    listener = None if options.socket_fd is None else taken_socket(options.socket_fd)
+    with UnixServer(broker_app(broker), options.socket, name="broker", listener=listener):
+        if options.ready_fd is not None:
+            say_ready(options.ready_fd)
         watcher.start()
         signal.sigwait({signal.SIGTERM})
         watcher.stop()
     broker.stop()
     google.close()
+
+
+def _begin(options: BrokerOptions, live: LiveSchemas | None, changed: Callable[[Policy], None]) -> None:
+    """The policy of the beginning. A patient broker knows nobody until there is one."""
+    try:
+        changed(load_policy(options.intent, live.schema if live else None))
+    except SpangateError:
+        if not options.patient:
+            raise
 
 
 def main() -> int:
@@ -77,6 +96,9 @@ def main() -> int:
     parser.add_argument("--sts-mtls", default=google.sts_mtls)
     parser.add_argument("--iam-credentials", default=google.iam_credentials)
     parser.add_argument("--google-ca", type=Path, help="certificate authorities of these, in place of the system's")
+    parser.add_argument("--socket-fd", type=int, help="a descriptor that is inherited and listens at --socket")
+    parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
+    parser.add_argument("--patient", action="store_true", help="wait for an intent that can be used")
     arguments = parser.parse_args()
     try:
         endpoints = GoogleEndpoints(arguments.sts, arguments.sts_mtls, arguments.iam_credentials)
@@ -88,10 +110,15 @@ def main() -> int:
                 arguments.spanner,
                 endpoints,
                 arguments.google_ca,
+                arguments.socket_fd,
+                arguments.ready_fd,
+                arguments.patient,
             )
         )
     except SpangateError as error:
         sys.stdout.write(f"error: {error.message}\n")
+        if error.help:
+            sys.stdout.write(f"help: {error.help}\n")
         sys.stdout.flush()
         return error.exit_code
     return 0

@@ -87,7 +87,11 @@ NOT_VETTED = "spangate: the gateway could not vet this request and refuses it; i
 
 @dataclass(frozen=True, slots=True)
 class GatewayPlan:
-    """What the gateway of one installation needs. Port 0 lets the kernel choose; `spanner` is host and port, h2c."""
+    """What the gateway of one installation needs. Port 0 lets the kernel choose; `spanner` is host and port.
+
+    With `spanner_ca`, a file of certificate authorities, Spanner is spoken to over TLS and must prove that it is that
+    host; without, by plain HTTP/2, as the emulator wants it.
+    """
 
     trust_domain: str
     host: str
@@ -102,6 +106,7 @@ class GatewayPlan:
     bundle_secret: str
     # Where the filter asks for access tokens; empty where requests go on without.
     broker_socket: str = ""
+    spanner_ca: str = ""
 
 
 def gateway_bootstrap(plan: GatewayPlan) -> Json:
@@ -125,7 +130,7 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
             ],
         },
         [
-            cluster(SPANNER_CLUSTER, tcp(*plan.spanner), http2=True),
+            cluster(SPANNER_CLUSTER, tcp(*plan.spanner), http2=True, tls=_spanner_tls(plan)),
             cluster(
                 CHECKPOINT_CLUSTER,
                 pipe(plan.checkpoint_socket),
@@ -138,6 +143,24 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
             cluster("sds", pipe(plan.sds_socket), http2=False),
         ],
         overload_manager(HEAP_BYTES_MAX, CONNECTIONS_MAX),
+    )
+
+
+def _spanner_tls(plan: GatewayPlan) -> Json | None:
+    """The host is who it says: a certificate of that name by an authority that is trusted. None without TLS."""
+    if not plan.spanner_ca:
+        return None
+    return typed(
+        "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        sni=plan.spanner[0],
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": ["h2"],
+            "validation_context": {
+                "trusted_ca": {"filename": plan.spanner_ca},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": plan.spanner[0]}}],
+            },
+        },
     )
 
 

@@ -81,11 +81,11 @@ class IamCredentials:
         )
 
     def allowed_locations(self, name: str, asked: Asked, config: StandInConfig) -> Answer:
-        """No boundary is set for anything: the names are checked, the answer is empty. Raises Refused."""
+        """No boundary is set for any pool or account, which client libraries read from `0x0`. Raises Refused."""
         self._caller(asked, config, self._now())
-        if "workloadIdentityPools" not in name:
-            _email(name)
-        return Answer(200, {})
+        if name not in config.pools and _email(name) not in config.accounts:
+            raise answers.permission_denied("iam.serviceAccounts.get")
+        return Answer(200, {"locations": [], "encodedLocations": "0x0"})
 
     def _caller(self, asked: Asked, config: StandInConfig, now: datetime) -> Holder:
         if asked.authorization is None:
