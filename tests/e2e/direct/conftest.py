@@ -1,13 +1,11 @@
-"""`up` for an intent with `google`, a broker beside it, and the stand-in for Google behind that."""
+"""`up` for an intent with `google`, and a stand-in for Google that these tests rule."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from e2e.harness import SPANGATE, Up, eventually, shop_folder
+from e2e.harness import SPANGATE, Up, shop_folder
 from fakes.google import ACCOUNT, POOL, TRUST_DOMAIN
 from fakes.standin import StandInProcess
+from spangate.adapters.emulator import free_port
 from spangate.standin.iam_credentials import WORKLOAD_IDENTITY_USER
 
 GOOGLE = """
@@ -72,7 +71,6 @@ class Direct:
 
     up: Up
     standin: StandInProcess
-    broker: subprocess.Popen[bytes]
 
     def whose(self, token: str) -> str:
         """What Google knows of a token: the principal's or account's name."""
@@ -94,31 +92,15 @@ class Direct:
 def direct(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
     """Everything, once for all tests of this folder."""
     folder = tmp_path_factory.mktemp("direct")
-    up = Up(with_google(folder / "shop")).wait_until_up()
-    try:
-        with (
-            StandInProcess(configuration(up.running["issuer"]), folder, "--ruled") as standin,
-            broker_of(up, standin.url) as broker,
-        ):
-            yield Direct(up, standin, broker)
-    finally:
-        up.end()
-
-
-@contextlib.contextmanager
-def broker_of(up: Up, google: str) -> Iterator[subprocess.Popen[bytes]]:
-    socket = up.runtime / "broker.sock"
-    argv = [sys.executable, "-m", "spangate.app.broker_process", "--intent", str(up.folder / "spangate.yaml")]
-    argv += ["--socket", str(socket), "--authority", up.running["authority_socket"]]
-    argv += ["--sts", google, "--iam-credentials", google]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
+    port = str(free_port())
+    with StandInProcess(configuration(f"http://127.0.0.1:{port}"), folder, "--ruled") as standin:
+        google = ("--sts", standin.url, "--iam-credentials", standin.url)
+        up = Up(with_google(folder / "shop"), "--oidc-port", port, *google).wait_until_up()
         try:
-            eventually(lambda: socket.exists() or process.poll() is not None, "the broker listens")
-            assert process.poll() is None
-            yield process
+            yield Direct(up, standin)
         finally:
-            process.terminate()
-            process.wait(20)
+            code = up.end()
+        assert code == 0, up.printed
 
 
 @pytest.fixture
