@@ -154,6 +154,18 @@ CASES = {
     "an identity with a bad name": changed("  copilot:  {", "  Co_pilot: {"),
     "an identity named by a number": changed("  copilot:  {", "  12: {"),
     "an identity named no": changed("  copilot:  {", "  no: {"),
+    "processes without a name": changed("{agent: tools/copilot}", "{unix: {user: copilot}}"),
+    "processes as a text": changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: copilot}"),
+    "a misspelt selector": changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {users: copilot}}"),
+    "an executable alone": changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {executable: /bin/x}}"),
+    "selectors that nothing can be": changed(
+        "{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: a b, group: 65534, executable: bin/../x}}"
+    ),
+    "a number that is too large": changed("{agent: tools/copilot}", "{agent: a/b, unix: {user: 4294967295}}"),
+    "a user that YAML takes for something else": changed("{agent: tools/copilot}", "{agent: a/b, unix: {user: no}}"),
+    "two identities that are one process": changed(
+        "{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: app, executable: /bin/x}}"
+    ).replace("{workload: shop/checkout}", "{workload: shop/checkout, unix: {user: app}}"),
     "an identity without value": changed("copilot:  {agent: tools/copilot}", "copilot:"),
     "an empty identity": changed("{workload: shop/checkout}", "{}"),
     "a workload without namespace": changed("workload: shop/checkout", "workload: checkout"),

@@ -22,6 +22,7 @@ from spangate.intent.words import (
     IMPERSONATE_KEYS,
     OPERATION_KEYS,
     ROOT_KEYS,
+    UNIX_KEYS,
 )
 
 FILE = Path(__file__).parents[2] / "spec" / "intent.schema.json"
@@ -76,6 +77,8 @@ BOTH_ACCEPT = [
     access("{read: [Orders], deny: {write: [Orders], ddl: true}}"),
     HEAD + "roles: {clerk: {shop: {read: [Orders]}}}\naccess: {checkout: {roles: [clerk]}}\n",
     HEAD + "roles: {clerk: {shop: {read: [O]}}}\naccess: {a: {roles: [{role: clerk, until: 2026-12-31T18:00Z}]}}\n",
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: copilot}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: 1001, group: 'svc.x', executable: /a/b c}}"),
 ]
 BOTH_REJECT = [
     shop.INTENT + GOOGLE + ", subject_token: saml2}\n",
@@ -86,6 +89,15 @@ BOTH_REJECT = [
     shop.INTENT + "google: {pool: mesh, provider: spangate}\n",
     shop.INTENT + 'google: {project_number: "0", pool: mesh, provider: spangate}\n',
     changed("{workload: shop/checkout}", f"{{impersonate: {{service_account: {ACCOUNT}}}}}"),
+    changed("{agent: tools/copilot}", "{unix: {user: copilot}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: copilot}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {uid: 1001}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: -1}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: 'a b'}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: [a]}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {executable: /bin/a}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: a, executable: bin/a}}"),
     "",
     "a",
     "[]",
@@ -145,6 +157,10 @@ ONLY_PARSER_REJECTS = {
     "nor that a moment exists": access("{ddl: {until: 2026-02-30T18:00Z}}"),
     "YAML 1.2 reads `no` as text, older readers as a boolean": access("{read: [no]}"),
     "in a trust domain and a workload, `..` needs more than a pattern": changed("tools/copilot", "tools/.."),
+    "in the path of a file, too": changed(
+        "{agent: tools/copilot}", "{agent: a/b, unix: {user: a, executable: /a/../b}}"
+    ),
+    "and some numbers are nobody's": changed("{agent: tools/copilot}", "{agent: a/b, unix: {user: 65534}}"),
     "quotes and backslashes are gone before the schema looks": access('{read: ["Ord\\x65rs"]}'),
     "so are anchors": changed("{agent: tools/copilot}", "&a {agent: tools/copilot}"),
     "and comments": changed("# namespace", "# \u202e"),
@@ -184,7 +200,7 @@ def test_where_the_schema_is_looser_the_reason_is_known(reason: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS):
+    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, UNIX_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS):
         for key, sentence in keys.items():
             assert sentence.endswith("."), key
 
@@ -195,6 +211,7 @@ def test_the_examples_in_messages_are_good_ones() -> None:
     top = "\n".join(EXAMPLES[key] for key in ROOT_KEYS)
     assert parser_accepts(top)
     database = ", ".join(EXAMPLES[key] for key in DATABASE_KEYS)
+    unix = f"unix: {{{', '.join(EXAMPLES[key] for key in UNIX_KEYS)}}}"
     for key in IDENTITY_KINDS:
-        text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {EXAMPLES['impersonate']}")
+        text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {unix}, {EXAMPLES['impersonate']}")
         assert parser_accepts(text.replace("instance: main, database: shop, schema: schema.sql", database))

@@ -22,7 +22,7 @@ from fakes.google import (
     provider,
 )
 from spangate.standin.asked import Asked
-from spangate.standin.iam_credentials import WORKLOAD_IDENTITY_USER
+from spangate.standin.roles import WORKLOAD_IDENTITY_USER
 
 DENIED = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
 

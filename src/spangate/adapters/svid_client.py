@@ -70,7 +70,7 @@ class SvidClient:
         """
         key = self._keys.new_key()
         answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
-        return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
+        return verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
 
     def token(
         self, identity: SpiffeId, audiences: Sequence[str], lifetime_seconds: int | None = None
@@ -83,7 +83,7 @@ class SvidClient:
         if lifetime_seconds is not None:
             asked["lifetime_seconds"] = lifetime_seconds
         answer = self._ask("POST", "/token", asked)
-        return _text(answer, "token"), _text(answer, "expires_at")
+        return text_of(answer, "token"), text_of(answer, "expires_at")
 
     def keys(self) -> Mapping[str, Any]:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
@@ -93,8 +93,11 @@ class SvidClient:
         """The trust bundle in PEM. Raises as `fetch`."""
         status, content = _exchange(self._path, "GET", "/bundle", None, "authority", self._timeout_seconds)
         if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
-            raise PeersFault(f"the authority answered with status {status} and no bundle")
-        return content.decode("ascii", "replace")
+            raise refusal(status, json_object(content))
+        try:
+            return content.decode("ascii")
+        except UnicodeDecodeError as e:
+            raise PeersFault("the authority answered with a bundle that cannot be read") from e
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
         return ask(self._path, method, path, body, who="authority", timeout_seconds=self._timeout_seconds)
@@ -107,10 +110,10 @@ def ask(
     when it refuses, PeersFault when its answer makes no sense.
     """
     status, content = _exchange(path, method, target, body, who, timeout_seconds)
-    answer = _json_object(content)
+    answer = json_object(content)
     if status == http.client.OK and answer is not None:
         return answer
-    raise _refusal(who, status, answer)
+    raise refusal(status, answer, who)
 
 
 def _exchange(
@@ -198,7 +201,8 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _json_object(content: bytes) -> Mapping[str, Any] | None:
+def json_object(content: bytes) -> Mapping[str, Any] | None:
+    """The JSON object in a bounded answer; None if it is none."""
     if len(content) > ANSWER_BYTES_MAX:
         return None
     try:
@@ -208,15 +212,16 @@ def _json_object(content: bytes) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text(answer: Mapping[str, Any], key: str) -> str:
+def text_of(answer: Mapping[str, Any], key: str) -> str:
+    """The text under `key`. Raises PeersFault."""
     value = answer.get(key)
     if not isinstance(value, str):
         raise PeersFault(f"the authority's answer has no `{key}`")
     return value
 
 
-def _refusal(who: str, status: int, answer: Mapping[str, Any] | None) -> SpangateError:
-    """The door's own sentence, as an error of the right kind."""
+def refusal(status: int, answer: Mapping[str, Any] | None, who: str = "authority") -> SpangateError:
+    """The own sentence of `who`, as an error of the right kind."""
     message = answer.get("error") if answer else None
     if not isinstance(message, str):
         return PeersFault(f"the {who} answered with status {status} and no explanation")

@@ -57,6 +57,10 @@ class UpOptions:
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0
     issuer: str = ""
+    # Where every user of the machine finds the Workload API; None: only the own user, at a place of its own.
+    workload_socket: Path | None = None
+    # Settings for a cluster whose pods are let in by their service account tokens (kubernetes_settings.py).
+    kubernetes: Path | None = None
     # A Spanner over TLS in place of the emulator.
     spanner: RealSpanner | None = None
     # Google's services; None is Google, or with an emulator the stand-in.
@@ -147,6 +151,9 @@ def _start(
         state=state.path,
         runtime=runtime,
         log=state.fresh_log("authority"),
+        intent=options.intent,
+        workload=options.workload_socket,
+        kubernetes=options.kubernetes,
     )
     # It starts while Spanner does.
     authority = Starting(stack, authority_plan.start)
@@ -217,6 +224,8 @@ def _start(
         gateway_identity=str(gateway_id),
         authority_socket=str(authority_plan.door),
         issuer=authority_plan.issuer,
+        workload_socket=str(authority_plan.workload),
+        pods=authority_plan.pods,
         spanner=spanner,
         emulator=options.spanner is None,
         project=_project(policy),

@@ -50,6 +50,8 @@ def render_installed(console: Console, installed: Installed) -> None:
             f"certificates of one hour, renewed by themselves; {installed.authority} (pid {pids['authority']})",
         ),
         ("tokens", f"issuer {running.issuer}: public keys and discovery document"),
+        ("workloads", f"Workload API at unix://{running.workload_socket}"),
+        *([("pods", f"by their service account tokens at https://{running.pods}")] if running.pods else []),
         *_google_row(installed),
         ("state", f"{installed.state}: audit, decisions and logs"),
     ]

@@ -18,10 +18,12 @@ from spangate.intent.errors import Problems, shown
 from spangate.intent.expand import expand
 from spangate.intent.google import impersonations
 from spangate.intent.tree import DatabaseEntry, IdentityEntry, Intent, Word
+from spangate.intent.unix import check_unix
 from spangate.model.database import DatabasePath
 from spangate.model.identity import BadSpiffeId, SpiffeId
 from spangate.model.policy import Grant, Policy, PolicyDatabase
 from spangate.model.schema import Schema
+from spangate.model.unix import UnixSelectors
 
 
 def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
@@ -35,6 +37,7 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     problems = Problems()
     databases = _databases(intent.databases, schemas, problems)
     identities = _identities(intent, problems)
+    check_unix(intent.identities, problems)
     grants = expand(intent, schemas, problems)
     google = intent.google.federation if intent.google else None
     impersonated = impersonations(intent, identities, problems)
@@ -51,6 +54,18 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
         google=google,
         impersonations=impersonated,
     )
+
+
+def unix_selectors(intent: Intent) -> Mapping[SpiffeId, UnixSelectors]:
+    """Which processes each identity is, for those that say so. Raises IntentErrors.
+
+    It needs no schema, and changes no decision: it is not part of the policy, nor of its version.
+    """
+    problems = Problems()
+    identities = _identities(intent, problems)
+    selectors = check_unix(intent.identities, problems)
+    problems.raise_if_any()
+    return {identities[name]: found for name, found in selectors.items()}
 
 
 def _ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:

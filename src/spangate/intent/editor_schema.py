@@ -20,9 +20,11 @@ from spangate.intent.words import (
     DENY_KEY,
     DIALECT,
     DIALECTS,
+    EXECUTABLE_KEY,
     FORMAT_VERSION,
     GOOGLE_KEYS,
     GOOGLE_KEYS_REQUIRED,
+    GROUP_KEY,
     IDENTITY_KEYS,
     IDENTITY_KINDS,
     IDENTITY_NAME,
@@ -43,10 +45,14 @@ from spangate.intent.words import (
     SUBJECT_TOKENS,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
+    UNIX_KEYS,
     UNTIL_KEY,
+    USER_KEY,
     VERB_KEYS,
 )
 from spangate.model.google import POOL, PROJECT_NUMBER, SERVICE_ACCOUNT
+from spangate.model.unix import ACCOUNT_CHARACTERS_MAX, PATH_BYTES_MAX
 
 Json = dict[str, object]
 
@@ -59,6 +65,7 @@ _SERVICE_ACCOUNT: Json = {
 # A whole entry or, in a flow list, a piece of one.
 _TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
 _MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
+_ACCOUNT = rf"^([A-Za-z_][A-Za-z0-9._-]{{0,{ACCOUNT_CHARACTERS_MAX - 1}}}|0|[1-9][0-9]{{0,9}})$"
 _ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
 
 
@@ -102,9 +109,13 @@ def _database() -> Json:
 
 
 def _identity() -> Json:
-    parts = dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT)
-    one_kind = [{"required": [kind]} for kind in IDENTITY_KINDS]
-    return {**_record(IDENTITY_KEYS, (), {**parts, "impersonate": _impersonate()}), "oneOf": one_kind}
+    account: Json = {"anyOf": [{"type": "string", "pattern": _ACCOUNT}, {"type": "integer", "minimum": 0}]}
+    executable: Json = {"type": "string", "pattern": "^/", "maxLength": PATH_BYTES_MAX}
+    unix = _record(UNIX_KEYS, (), {USER_KEY: account, GROUP_KEY: account, EXECUTABLE_KEY: executable})
+    needed: Json = {"anyOf": [{"required": [USER_KEY]}, {"required": [GROUP_KEY]}]}
+    parts: dict[str, Json] = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), UNIX_KEY: {**unix, **needed}}
+    parts |= {"impersonate": _impersonate()}
+    return {**_record(IDENTITY_KEYS, (), parts), "oneOf": [{"required": [kind]} for kind in IDENTITY_KINDS]}
 
 
 def _google() -> Json:

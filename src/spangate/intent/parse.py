@@ -19,6 +19,7 @@ from spangate.intent.moments import read_moment
 from spangate.intent.nodes import Mapping, Node, Scalar, Sequence, read_nodes
 from spangate.intent.reader import Reader
 from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, RoleUse, Word
+from spangate.intent.unix import read_unix
 from spangate.intent.words import (
     ALIAS,
     DATABASE_KEYS,
@@ -44,6 +45,7 @@ from spangate.intent.words import (
     SCHEMA_FILE_CHARACTERS_MAX,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
     UNTIL_KEY,
 )
 from spangate.model.database import BadResourceName, DatabasePath
@@ -218,16 +220,26 @@ class _Parser(Reader):
                 f"{shown(name.text)} has more than one of {listed(IDENTITY_KINDS)}",
                 "keep one; for two SPIFFE IDs write two identities",
             )
+        unix = read_unix(parts[UNIX_KEY], self) if UNIX_KEY in parts else None
+        if not kinds and UNIX_KEY in parts:
+            self.problems.add(
+                name.position,
+                f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}",
+                f"{shown(UNIX_KEY)} says which processes it is, and needs a name to give them; "
+                f"for instance `{EXAMPLES['workload']}`",
+            )
         elif not kinds and "impersonate" in parts:
             self.problems.add(
-                name.position, f"{shown(name.text)} has none of {listed(IDENTITY_KINDS)}", "say who it is"
+                name.position,
+                f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}",
+                f"say who it is; for instance `{EXAMPLES['workload']}`",
             )
         if len(kinds) != 1:
             return None  # if none, an unknown key has been noted in its place
         kind = Word(kinds[0], parts[kinds[0]].position)
         word = self.text(parts[kinds[0]], kinds[0])
         entry = self._service_account(name, kind, word) if word is not None else None
-        return replace(entry, impersonate=impersonate) if entry is not None else None
+        return replace(entry, unix=unix, impersonate=impersonate) if entry is not None else None
 
     def _service_account(self, name: Word, kind: Word, word: Word) -> IdentityEntry | None:
         namespace, _, account = word.text.partition("/")

@@ -14,6 +14,7 @@ from spangate.model.access import Operation
 from spangate.model.google import GoogleFederation, Impersonation
 from spangate.model.policy import LIVE, Position
 from spangate.model.schema import Dialect
+from spangate.model.unix import UnixSelectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,22 @@ class GoogleEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class UnixEntry:
+    """`unix: {user: shop, executable: /usr/bin/checkout}`: texts that can be what they stand for."""
+
+    position: Position
+    user: Word | None
+    group: Word | None
+    executable: Word | None
+
+    @property
+    def selectors(self) -> UnixSelectors:
+        """What a process must be."""
+        user, group, executable = (word.text if word else None for word in (self.user, self.group, self.executable))
+        return UnixSelectors(user, group, executable)
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityEntry:
     """`checkout: {workload: shop/checkout}`. `kind` is the key it was written under: `workload` or `agent`."""
 
@@ -79,6 +96,7 @@ class IdentityEntry:
     kind: Word
     namespace: Word
     service_account: Word
+    unix: UnixEntry | None = None
     impersonate: ImpersonateEntry | None = None
 
     @property

@@ -103,6 +103,10 @@ EXAMPLES: Mapping[str, str] = {
     "secure_context": "secure_context: true",
     "workload": "workload: shop/checkout",
     "agent": "agent: tools/copilot",
+    "unix": "unix: {user: shop}",
+    "user": "user: shop",
+    "group": "group: shop",
+    "executable": "executable: /usr/bin/checkout",
 }
 ROOT_KEYS_REQUIRED = ("spangate", "trust_domain", "databases", "identities")
 
@@ -118,13 +122,22 @@ DATABASE_KEYS: Mapping[str, str] = {
 }
 DATABASE_KEYS_REQUIRED = ("instance", "database", "schema")
 
-IDENTITY_KEYS: Mapping[str, str] = {
+# Exactly one of these says who an identity is.
+IDENTITY_KINDS: Mapping[str, str] = {
     "workload": "A Kubernetes workload, as `namespace/service account`.",
     "agent": "An agent, as `namespace/service account`.",
+}
+UNIX_KEY, USER_KEY, GROUP_KEY, EXECUTABLE_KEY = "unix", "user", "group", "executable"
+IDENTITY_KEYS: Mapping[str, str] = {
+    **IDENTITY_KINDS,
+    UNIX_KEY: "Which processes of this machine it is: they get it from the Workload API's socket.",
     "impersonate": "The service account that Google gives this identity a token of; else that of `google`, if any.",
 }
-# Exactly one of them says who it is.
-IDENTITY_KINDS = ("workload", "agent")
+UNIX_KEYS: Mapping[str, str] = {
+    USER_KEY: "The user that the process runs as, by name or number.",
+    GROUP_KEY: "The group that the process runs as, by name or number: its own, not one of those it is in besides.",
+    EXECUTABLE_KEY: "The file that the process runs, as an absolute path; besides a user or a group.",
+}
 
 GOOGLE_KEYS: Mapping[str, str] = {
     "project_number": "The number, not the id, of the project that the pool is in; in quotes.",
