@@ -66,7 +66,13 @@ def cluster(
         "connect_timeout": CONNECT_TIMEOUT,
         "circuit_breakers": {
             "thresholds": [
-                {"max_connections": connections_max, "max_pending_requests": waiting_max, "max_requests": REQUESTS_MAX}
+                {
+                    "max_connections": connections_max,
+                    "max_pending_requests": waiting_max,
+                    "max_requests": REQUESTS_MAX,
+                    # Envoy's default of 3 at once is less than the requests that meet one end of a connection.
+                    "max_retries": REQUESTS_MAX,
+                }
             ]
         },
         "typed_extension_protocol_options": {
