@@ -16,8 +16,10 @@ from spangate.intent.editor_schema import intent_json_schema
 from spangate.intent.words import (
     DATABASE_KEYS,
     EXAMPLES,
+    GOOGLE_KEYS,
     IDENTITY_KEYS,
     IDENTITY_KINDS,
+    IMPERSONATE_KEYS,
     OPERATION_KEYS,
     ROOT_KEYS,
     UNIX_KEYS,
@@ -52,7 +54,15 @@ def schema_accepts(text: str) -> bool:
     return jsonschema.Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8"))).is_valid(value)
 
 
+GOOGLE = 'google: {project_number: "123456789012", pool: mesh, provider: spangate'
+ACCOUNT = "shop-db@my-project.iam.gserviceaccount.com"
+
+
 BOTH_ACCEPT = [
+    shop.INTENT + GOOGLE + "}\n",
+    shop.INTENT + GOOGLE + ", subject_token: mtls, scopes: [https://www.googleapis.com/auth/spanner.data]}\n",
+    shop.INTENT + GOOGLE + f", impersonate: {{service_account: {ACCOUNT}, delegates: [{ACCOUNT}], lifetime: 10m}}}}\n",
+    changed("{workload: shop/checkout}", f"{{workload: shop/checkout, impersonate: {{service_account: {ACCOUNT}}}}}"),
     shop.INTENT,
     HEAD,
     access("{read: [Customers(CustomerId, Name), Orders]}"),
@@ -71,6 +81,14 @@ BOTH_ACCEPT = [
     changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: 1001, group: 'svc.x', executable: /a/b c}}"),
 ]
 BOTH_REJECT = [
+    shop.INTENT + GOOGLE + ", subject_token: saml2}\n",
+    shop.INTENT + GOOGLE + ", scopes: []}\n",
+    shop.INTENT + GOOGLE + ", scopes: [a]}\n",
+    shop.INTENT + GOOGLE + ", impersonate: {lifetime: 10m}}\n",
+    shop.INTENT + GOOGLE + f", impersonate: {{service_account: {ACCOUNT}, lifetime: 10}}}}\n",
+    shop.INTENT + "google: {pool: mesh, provider: spangate}\n",
+    shop.INTENT + 'google: {project_number: "0", pool: mesh, provider: spangate}\n',
+    changed("{workload: shop/checkout}", f"{{impersonate: {{service_account: {ACCOUNT}}}}}"),
     changed("{agent: tools/copilot}", "{unix: {user: copilot}}"),
     changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: copilot}"),
     changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {}}"),
@@ -182,7 +200,7 @@ def test_where_the_schema_is_looser_the_reason_is_known(reason: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, UNIX_KEYS, OPERATION_KEYS):
+    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, UNIX_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS):
         for key, sentence in keys.items():
             assert sentence.endswith("."), key
 
@@ -195,5 +213,5 @@ def test_the_examples_in_messages_are_good_ones() -> None:
     database = ", ".join(EXAMPLES[key] for key in DATABASE_KEYS)
     unix = f"unix: {{{', '.join(EXAMPLES[key] for key in UNIX_KEYS)}}}"
     for key in IDENTITY_KINDS:
-        text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {unix}")
+        text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {unix}, {EXAMPLES['impersonate']}")
         assert parser_accepts(text.replace("instance: main, database: shop, schema: schema.sql", database))

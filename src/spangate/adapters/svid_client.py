@@ -21,6 +21,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from spangate.adapters.keys import key_pem, request_pem
 from spangate.adapters.sds_door import Secrets
@@ -46,6 +47,12 @@ class Svid:
     not_after: datetime
     serial: int
 
+    @property
+    def chain_der(self) -> tuple[bytes, ...]:
+        """Leaf and intermediates, in DER."""
+        chain = x509.load_pem_x509_certificates(self.secrets.chain_pem.encode("ascii"))
+        return tuple(one.public_bytes(Encoding.DER) for one in chain)
+
 
 class SvidClient:
     """Asks the authority that listens at `path`."""
@@ -65,9 +72,17 @@ class SvidClient:
         answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
         return verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
 
-    def token(self, identity: SpiffeId, audiences: Sequence[str]) -> tuple[str, str]:
-        """A JWT-SVID for `identity`, to be shown to `audiences`, and when it ends (RFC 3339). Raises as `fetch`."""
-        answer = self._ask("POST", "/token", {"identity": str(identity), "audiences": list(audiences)})
+    def token(
+        self, identity: SpiffeId, audiences: Sequence[str], lifetime_seconds: int | None = None
+    ) -> tuple[str, str]:
+        """A JWT-SVID for `identity`, to be shown to `audiences`, and when it ends (RFC 3339). Raises as `fetch`.
+
+        Without `lifetime_seconds` it lives as long as the authority thinks best.
+        """
+        asked: dict[str, object] = {"identity": str(identity), "audiences": list(audiences)}
+        if lifetime_seconds is not None:
+            asked["lifetime_seconds"] = lifetime_seconds
+        answer = self._ask("POST", "/token", asked)
         return text_of(answer, "token"), text_of(answer, "expires_at")
 
     def keys(self) -> Mapping[str, Any]:

@@ -42,6 +42,8 @@ class AuthorityPlan:
     state: Path
     runtime: Path
     log: Path
+    # Where its public keys are served, on loopback, whatever the issuer's name.
+    public_keys: str
     intent: Path
     kubernetes: Path | None
     # Where processes of this machine, and pods, find it; the second is empty without settings for a cluster.
@@ -121,9 +123,11 @@ def plan_authority(
         sockets["pods"] = pod_door.fileno()
         host, port = pod_door.getsockname()[:2]
         pods = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    public_keys_at = f"http://{LOOPBACK}:{public_keys.getsockname()[1]}"
     return AuthorityPlan(
         trust_domain=trust_domain,
-        issuer=issuer or f"http://{LOOPBACK}:{public_keys.getsockname()[1]}",
+        issuer=issuer or public_keys_at,
+        public_keys=public_keys_at,
         keys=keys,
         state=state.absolute(),
         runtime=runtime,

@@ -139,13 +139,34 @@ def up(
         Path | None,
         typer.Option(metavar="FILE", help="Settings for a cluster whose pods are let in by their tokens."),
     ] = None,
+    spanner: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="A Spanner over TLS in place of the emulator: spanner.googleapis.com:443."
+        ),
+    ] = "",
+    spanner_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The certificate authorities that may vouch for it; else the system's."),
+    ] = None,
+    sts: Annotated[
+        str, typer.Option(metavar="URL", help="Google's token service, if not sts.googleapis.com or the stand-in.")
+    ] = "",
+    sts_mtls: Annotated[
+        str, typer.Option(metavar="URL", help="The same for certificates, if not sts.mtls.googleapis.com.")
+    ] = "",
+    iam_credentials: Annotated[
+        str, typer.Option(metavar="URL", help="IAM Credentials, if not iamcredentials.googleapis.com.")
+    ] = "",
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
     from spangate.app.up import up as start
-    from spangate.cli.up import render_installed, shared_database
+    from spangate.cli.up import google_endpoints, named_spanner, render_installed, shared_database
 
     shared = shared_database(shared_state)
+    real = named_spanner(spanner, spanner_ca)
+    google = google_endpoints(sts, sts_mtls, iam_credentials)
     status = err.status("starting")
     status.start()
 
@@ -156,7 +177,18 @@ def up(
     try:
         start(
             UpOptions(
-                intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer, workload_socket, kubernetes
+                intent,
+                port,
+                workers,
+                shared,
+                keys,
+                passphrase_file,
+                oidc_port,
+                issuer,
+                workload_socket,
+                kubernetes,
+                real,
+                google,
             ),
             progress=lambda text: _progress(text, status.update),
             started=started,

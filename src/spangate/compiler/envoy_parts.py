@@ -62,7 +62,7 @@ def cluster(
     named = isinstance(host, dict) and not _is_ip(str(host["address"]))
     found: Json = {
         "name": name,
-        "type": "STRICT_DNS" if named else "STATIC",
+        "type": "LOGICAL_DNS" if named else "STATIC",
         "connect_timeout": CONNECT_TIMEOUT,
         "circuit_breakers": {
             "thresholds": [
@@ -85,6 +85,9 @@ def cluster(
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     }
+    if named:
+        # Whatever families the host has: each connection takes the address that answers first.
+        found["dns_lookup_family"] = "ALL"
     if tls is not None:
         found["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
     return found

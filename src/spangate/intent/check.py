@@ -16,6 +16,7 @@ from spangate.errors import Broken
 from spangate.intent.canonical import canonical_form, policy_version
 from spangate.intent.errors import Problems, shown
 from spangate.intent.expand import expand
+from spangate.intent.google import impersonations
 from spangate.intent.tree import DatabaseEntry, IdentityEntry, Intent, Word
 from spangate.intent.unix import check_unix
 from spangate.model.database import DatabasePath
@@ -38,9 +39,11 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     identities = _identities(intent, problems)
     check_unix(intent.identities, problems)
     grants = expand(intent, schemas, problems)
+    google = intent.google.federation if intent.google else None
+    impersonated = impersonations(intent, identities, problems)
     problems.raise_if_any()
     ordered = _ordered(grants)
-    canonical = canonical_form(intent.trust_domain.text, databases, identities, ordered)
+    canonical = canonical_form(intent.trust_domain.text, databases, identities, ordered, google, impersonated)
     return Policy(
         trust_domain=intent.trust_domain.text,
         databases=databases,
@@ -48,6 +51,8 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
         grants=ordered,
         canonical=canonical,
         version=policy_version(canonical),
+        google=google,
+        impersonations=impersonated,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spangate.model.access import Operation
+from spangate.model.google import GoogleFederation, Impersonation
 from spangate.model.policy import LIVE, Position
 from spangate.model.schema import Dialect
 from spangate.model.unix import UnixSelectors
@@ -56,6 +57,22 @@ class DatabaseEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ImpersonateEntry:
+    """`{service_account: ..., delegates: [...], lifetime: 10m}`; `position` is that of the mapping."""
+
+    impersonation: Impersonation
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class GoogleEntry:
+    """`google: {...}`: names have no meaning here that could be looked up, so these are the model's values."""
+
+    federation: GoogleFederation
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
 class UnixEntry:
     """`unix: {user: shop, executable: /usr/bin/checkout}`: texts that can be what they stand for."""
 
@@ -80,6 +97,7 @@ class IdentityEntry:
     namespace: Word
     service_account: Word
     unix: UnixEntry | None = None
+    impersonate: ImpersonateEntry | None = None
 
     @property
     def position(self) -> Position:
@@ -154,6 +172,7 @@ class Intent:
     role_access: tuple[AccessEntry, ...]
     role_uses: tuple[RoleUse, ...]
     access: tuple[AccessEntry, ...]
+    google: GoogleEntry | None = None
 
     @property
     def file(self) -> str:

@@ -139,6 +139,7 @@ local function ask(handle, identity, key, from, now)
       owner = owner,
       keeps_tags = headers["x-spangate-keep-tags"] == "1",
       context = said(headers, "x-spangate-context"),
+      with_token = headers["x-spangate-broker"] == "1",
     }
   elseif verdict == "deny" then
     local reason = said(headers, "x-spangate-reason")
