@@ -98,12 +98,16 @@ class ApiServer:
     def __init__(self, cluster: Cluster, folder: Path, bearer: str | None = None) -> None:
         self.asked = 0
         self.down = False
+        # Answers wait for it.
+        self.hold = threading.Event()
+        self.hold.set()
         self.ca = folder / "ca.crt"
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
+                outer.hold.wait(10)
                 if bearer is not None and self.headers.get("authorization") != f"Bearer {bearer}":
                     self.send_error(401)
                     return

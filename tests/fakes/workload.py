@@ -19,6 +19,8 @@ from spangate.adapters.keys import SystemKeys
 from spangate.adapters.workload_issuers import AuthorityIssuer
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_svid import ValidJwt
+from spangate.authority.ledger import HeldLedger
+from spangate.authority.peers import Peers
 from spangate.authority.workload_api import Bundles, X509Svid
 from spangate.model.identity import SpiffeId
 
@@ -39,18 +41,21 @@ class SwitchedIssuer:
 
     def swap(self) -> None:
         """Another root, another signer, other token keys."""
-        made = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys(), **self.authority)
-        self.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
-        self.inner = AuthorityIssuer(made, self.tokens, SystemKeys())
+        clock = SystemClock()
+        self.ledger = HeldLedger(clock.now)
+        self.made = Authority.create(TRUST_DOMAIN, clock, SystemKeys(), record=self.ledger.record, **self.authority)
+        self.tokens = jwt_authority(clock, TRUST_DOMAIN)
+        self.peers = Peers(lambda: self.made.state, self.ledger, clock)
+        self.inner = AuthorityIssuer(self.made, self.tokens, SystemKeys(), self.peers)
 
     def _note(self, what: str) -> None:
         self.calls.append(what)
         if self.failing is not None:
             raise self.failing
 
-    def x509_svid(self, identity: SpiffeId) -> X509Svid:
+    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:
         self._note("x509")
-        return self.inner.x509_svid(identity)
+        return self.inner.x509_svid(identity, holder)
 
     def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:
         self._note("jwt")
@@ -66,11 +71,19 @@ class SwitchedIssuer:
     def signer(self) -> str:
         return self.inner.signer()
 
+    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:
+        return self.inner.report(holder, identity, trusts, uses)
+
+    def gone(self, holder: str) -> None:
+        self.inner.gone(holder)
+
 
 @contextmanager
 def raw(path: Path) -> Iterator[grpc.Channel]:
     """A channel that sends bytes as they are."""
-    with grpc.insecure_channel(f"unix:{path}", options=[("grpc.enable_retries", 0)]) as channel:
+    # Else two channels of a process share a connection.
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
         yield channel
 
 

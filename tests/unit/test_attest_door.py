@@ -43,7 +43,7 @@ CHECKOUT = SpiffeId.workload(TRUST_DOMAIN, "shop", "checkout")
 class Site:
     """The door, its cluster, and what a pod has: a token file and the bundle."""
 
-    def __init__(self, folder: Path, shows: SpiffeId) -> None:
+    def __init__(self, folder: Path, shows: SpiffeId, **bounds: int) -> None:
         self.cluster = Cluster()
         self.authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
         self.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
@@ -64,7 +64,7 @@ class Site:
         self.show(shows)
         listener = tcp_listener("127.0.0.1:0")
         self.port = listener.getsockname()[1]
-        self.server = TlsServer(door.app(), listener, self.secrets, name="attest")
+        self.server = TlsServer(door.app(), listener, self.secrets, name="attest", **bounds)
 
     @property
     def url(self) -> str:
@@ -364,6 +364,17 @@ def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.Monke
             tls.sendall(b"POST /v1/svid HTTP/1.1\r\n")
             with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
                 assert tls.recv(1) == b""
+
+
+def test_connections_that_never_speak_tls_do_not_shut_others_out(tmp_path: Path) -> None:
+    site = Site(tmp_path, SpiffeId.authority(TRUST_DOMAIN), connections_max=8)
+    with site.server, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), 10)) for _ in range(20)]
+        assert site.client().fetch().identity == CHECKOUT
+        # The first ones had to go.
+        silent[0].settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].recv(1) == b""
 
 
 @pytest.mark.parametrize("address", ["8443", "localhost:8443", "127.0.0.1:x", "127.0.0.1:70000", "1.2.3:4:5"])

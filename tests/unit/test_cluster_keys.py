@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +86,26 @@ def test_without_an_answer_the_last_keys_hold_for_hours_and_then_nobody_is_let_i
     server.down = False
     watch.now += AGAIN_SECONDS
     assert keys.keys("key-0")
+
+
+def test_a_server_that_hangs_hangs_one_request(server: ApiServer) -> None:
+    watch = Stopwatch()
+    keys = keys_of(server, watch)
+    keys.keys("key-0")
+    watch.now += KEPT_SECONDS
+    server.hold.clear()
+    one = threading.Thread(target=keys.keys, args=("key-0",))
+    one.start()
+    try:
+        until = time.monotonic() + 10
+        while server.asked < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert keys.keys("key-0")
+        assert keys.keys("made-up")
+        assert one.is_alive()
+    finally:
+        server.hold.set()
+        one.join()
 
 
 def test_a_server_that_the_authority_does_not_vouch_for_is_not_believed(server: ApiServer, tmp_path: Path) -> None:

@@ -36,9 +36,11 @@ from fakes.workload import (
     stream,
     unary,
 )
+from spangate.adapters import workload_door
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
 from spangate.adapters.workload_server import BySelectors, OneForUser, WorkloadServer
+from spangate.authority.rotation import AllTrustNewRoot, AllUseSigner, RootStaged
 from spangate.authority.workload_api import REQUEST_BYTES_MAX
 from spangate.authority.workload_messages import (
     JWTBundlesResponse,
@@ -365,6 +367,110 @@ def test_other_methods_and_compressed_requests_are_unimplemented(start: Start) -
             refusal(lambda: squeezed(request, metadata=GUARD, timeout=10, compression=grpc.Compression.Gzip))[0]
             == "UNIMPLEMENTED"
         )
+
+
+# What a rotation is told
+
+
+def heard(site: Site, identity: Any) -> Any:
+    """What the authority has heard of the certificate of `identity`, or of the streams of bundles."""
+    named = "for bundles" if identity is None else str(identity)
+    return next((one for one in site.issuer.peers.all() if one.identity == named), None)
+
+
+def root_numbers(site: Site) -> list[int]:
+    """The generations whose certificates may be in use."""
+    return sorted(
+        {one.generation for one in site.issuer.ledger.held(SystemClock().now()) if one.identity == str(CHECKOUT)}
+    )
+
+
+@pytest.fixture
+def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_door, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(workload_door, "ENDING_SECONDS", 1.0)
+
+
+def test_who_listens_is_seen_to_follow_a_rotation_step_by_step(start: Start, quick_reports: None) -> None:
+    site = start()
+    authority = site.issuer.made
+    with raw(site.path) as channel:
+        streams = [stream(channel, "FetchX509SVID"), stream(channel, "FetchX509Bundles")]
+        for one in streams:
+            next(one)
+        old = authority.state.signer.fingerprint
+        until(lambda: heard(site, CHECKOUT) is not None and heard(site, None) is not None)
+        assert (heard(site, CHECKOUT).uses, heard(site, CHECKOUT).trusts) == (old, {old})
+        assert heard(site, None).trusts == {old}
+
+        authority.step(RootStaged())
+        new = authority.state.newest.fingerprint
+        until(lambda: heard(site, CHECKOUT).trusts == {old, new} == heard(site, None).trusts)
+        assert heard(site, CHECKOUT).uses == old
+
+        authority.step(AllTrustNewRoot())
+        until(lambda: heard(site, CHECKOUT).uses == new)
+        assert root_numbers(site) == [2]
+
+        authority.step(AllUseSigner())
+        until(lambda: heard(site, CHECKOUT).trusts == {new} == heard(site, None).trusts)
+
+
+def test_who_was_given_a_certificate_and_does_not_listen_holds_a_rotation_up(start: Start, quick_reports: None) -> None:
+    site = start()
+    with raw(site.path) as channel, raw(site.path) as other:
+        once = stream(channel, "FetchX509SVID")
+        next(once)
+        once.cancel()
+        listening = stream(other, "FetchX509SVID")
+        next(listening)
+        site.issuer.made.step(RootStaged())
+        site.issuer.made.step(AllTrustNewRoot())
+        next(listening)
+        time.sleep(0.5)
+        assert root_numbers(site) == [1, 2]
+
+
+def test_what_a_process_that_has_gone_may_still_use_counts_to_its_end(start: Start, quick_reports: None) -> None:
+    site = start()
+    with raw(site.path) as channel:
+        next(stream(channel, "FetchX509SVID"))
+    # The connection has ended, the process (this one) has not.
+    time.sleep(1.5)
+    with raw(site.path) as channel:
+        listening = stream(channel, "FetchX509SVID")
+        next(listening)
+        site.issuer.made.step(RootStaged())
+        site.issuer.made.step(AllTrustNewRoot())
+        new = site.issuer.made.state.signer.fingerprint
+        until(lambda: any(one.uses == new for one in site.issuer.peers.all()))
+        assert root_numbers(site) == [1, 2]
+
+
+def test_the_certificate_of_a_process_that_has_ended_is_forgotten(start: Start, quick_reports: None) -> None:
+    site = start()
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from fakes.workload import raw, stream
+from pathlib import Path
+with raw(Path({str(site.path)!r})) as channel:
+    next(stream(channel, "FetchX509SVID"))
+    print("given", flush=True)
+    sys.stdin.read(1)
+    import os
+    os._exit(0)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"given\n"
+        assert root_numbers(site) == [1]
+        process.kill()
+    until(lambda: root_numbers(site) == [])
+    # Whoever comes next is given another one.
+    with raw(site.path) as channel:
+        next(stream(channel, "FetchX509SVID"))
+    assert site.issuer.calls == ["x509", "x509"]
 
 
 # When something fails

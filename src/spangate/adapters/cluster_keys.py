@@ -77,20 +77,33 @@ class ClusterKeys:
 
     def keys(self, key_id: str) -> Sequence[Jwk]:
         """Those that hold now, with the one of `key_id` if there is one. Raises TryAgain, YourFault."""
-        with self._lock:
-            now = self._seconds()
-            known = any(key.get("kid") == key_id for key in self._keys)
-            if (now - self._fetched >= KEPT_SECONDS or not known) and now - self._asked >= AGAIN_SECONDS:
-                self._asked = now
-                try:
-                    self._keys = tuple(read_keys(self._fetch(), f"`{self._url}`"))
-                    self._fetched = now
-                except (TryAgain, YourFault):
-                    if now - self._fetched >= STALE_SECONDS:
-                        raise
-            if now - self._fetched >= STALE_SECONDS:
-                raise TryAgain(f"the cluster's keys at `{self._url}` cannot be had", help="does the API server answer?")
-            return self._keys
+        if self._due(key_id) and self._lock.acquire(blocking=not self._usable()):
+            # Whoever finds keys here does not wait for who looks for others: a server that hangs hangs one request.
+            try:
+                if self._due(key_id):
+                    self._refresh()
+            finally:
+                self._lock.release()
+        if not self._usable():
+            raise TryAgain(f"the cluster's keys at `{self._url}` cannot be had", help="does the API server answer?")
+        return self._keys
+
+    def _due(self, key_id: str) -> bool:
+        now = self._seconds()
+        known = any(key.get("kid") == key_id for key in self._keys)
+        return (now - self._fetched >= KEPT_SECONDS or not known) and now - self._asked >= AGAIN_SECONDS
+
+    def _usable(self) -> bool:
+        return self._seconds() - self._fetched < STALE_SECONDS
+
+    def _refresh(self) -> None:
+        self._asked = self._seconds()
+        try:
+            self._keys = tuple(read_keys(self._fetch(), f"`{self._url}`"))
+            self._fetched = self._asked
+        except (TryAgain, YourFault):
+            if not self._usable():
+                raise
 
     def _fetch(self) -> bytes:
         headers = {"accept": "application/jwk-set+json, application/json", "host": self._host}

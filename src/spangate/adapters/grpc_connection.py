@@ -120,6 +120,11 @@ class Call:
         """Whether an answer can still reach the asker."""
         return self._finished is None and self._connection.has(self)
 
+    @property
+    def delivered(self) -> bool:
+        """Whether all that was sent has reached the other end's socket."""
+        return not self._sending and not self._next and self._connection.delivered
+
     def send(self, message: bytes) -> None:
         """An answer; it replaces one that nothing has been sent of yet."""
         if self.open:
@@ -241,6 +246,11 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Ends it now."""
         self._transport.abort()
+
+    @property
+    def delivered(self) -> bool:
+        """Whether nothing waits here to be read by the other side."""
+        return self._transport.get_write_buffer_size() == 0
 
     def has(self, call: Call) -> bool:
         """Whether the call is still one of its own."""

@@ -2,7 +2,8 @@
 
 Rules: TLS 1.3 only. Key and certificate are in memory: Python's ssl reads them from a file, so they are put into one
 that has no name and no disk (memfd), for the moment of reading. A renewed pair is for handshakes from then on. A
-connection lives for seconds, whatever it does: it is for a request or two, and nobody holds a place by being slow.
+connection lives for seconds, whatever it does: it is for a request or two. There are so many at once, from the moment
+that they are accepted; when they are all taken the oldest has to go, so that nobody holds a place by being slow.
 Not here: what is served (attest_door.py), who renews (renewer.py).
 """
 
@@ -14,6 +15,7 @@ import os
 import socket
 import ssl
 import threading
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -54,8 +56,17 @@ class TlsSecrets(SecretSource):
 class TlsServer:
     """Serves in a thread of its own. The pair must be there before `start`."""
 
-    def __init__(self, application: ASGIApp, listener: socket.socket, secrets: TlsSecrets, *, name: str) -> None:
-        self._listener = listener
+    def __init__(
+        self,
+        application: ASGIApp,
+        listener: socket.socket,
+        secrets: TlsSecrets,
+        *,
+        name: str,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        """Takes `listener` over."""
+        self._listener = BoundedListener(listener, connections_max)
         self._name = name
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -108,24 +119,50 @@ class TlsServer:
 
 
 class _ShortConnection(H11Protocol):
-    """One of not too many, for not too long."""
+    """One for not too long."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._refused = len(self.connections) >= CONNECTIONS_MAX
-        if self._refused:
-            transport.abort()
-            return
         self._end = asyncio.get_running_loop().call_later(CONNECTION_SECONDS_MAX, transport.abort)
         super().connection_made(transport)
 
-    def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            super().data_received(data)
-
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._refused:
-            self._end.cancel()
-            super().connection_lost(exc)
+        self._end.cancel()
+        super().connection_lost(exc)
+
+
+class BoundedListener(socket.socket):
+    """A listening socket whose connections are counted from their first moment, before any handshake."""
+
+    def __init__(self, listener: socket.socket, connections_max: int) -> None:
+        """Takes `listener` over."""
+        super().__init__(fileno=listener.detach())
+        self._open: dict[_Counted, None] = {}
+        self._connections_max = connections_max
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As of every socket; the oldest connection ends if there would be too many."""
+        accepted, address = super().accept()
+        connection = _Counted(self._open, accepted.detach())
+        if len(self._open) >= self._connections_max:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        self._open[connection] = None
+        return connection, address
+
+
+class _Counted(socket.socket):
+    def __init__(self, among: dict[_Counted, None], fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self._among = among
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def close(self) -> None:
+        self._among.pop(self, None)
+        super().close()
 
 
 def tcp_listener(address: str) -> socket.socket:

@@ -3,8 +3,10 @@
 Rules: each call asks the kernel again who the process is, and gives it what its one identity has; without one,
 PERMISSION_DENIED and no word on why. One certificate and key serve all processes of an identity; they are in memory
 only, made when first asked for, and made anew in time, or when another signer signs. A change of roots, token keys or
-identities reaches every open stream within a look. Whatever blocks (signing, recording, asking an authority) is done in
-one worker thread, in turn; users have equal bounds.
+identities reaches every open stream within a look. The authority is told which roots and which certificate those who
+listen have been given, once it has reached their sockets; who has been given one and does not listen is not spoken for,
+and a rotation waits for the end of that certificate, or of that process. Whatever blocks (signing, recording, asking an
+authority) is done in one worker thread, in turn; users have equal bounds.
 Not here: messages (authority/workload_api.py), HTTP/2 (grpc_connection.py), the socket (workload_server.py).
 """
 
@@ -12,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeVar
 
 from spangate.adapters.grpc_connection import Call, Connection
@@ -31,11 +35,13 @@ from spangate.authority.workload_api import (
     Refused,
     Status,
     X509Svid,
+    fingerprints,
     jwt_bundles_answer,
     jwt_svid_answer,
     read_empty_request,
     read_jwt_request,
     read_validation_request,
+    root_over,
     validated_answer,
     x509_bundles_answer,
     x509_svid_answer,
@@ -53,6 +59,13 @@ USER_SHARE = 0.75
 WORK_MAX = 256
 # How late a change is noticed.
 LOOK_SECONDS = 1.0
+# A peer of the authority is heard of for 15 s (authority/peers.py).
+REPORT_SECONDS = 2.0
+_HOLDER_BYTES = 16
+# A process that ends closes its connections first; by then it is known to have ended.
+ENDING_SECONDS = 3.0
+# More than this are not waited for.
+_LEAVING_MAX = 1024
 # Sentences about processes that fit several identities; each is said once.
 _TOLD_MAX = 100
 _RANDOM = random.SystemRandom()
@@ -89,8 +102,29 @@ class _Held:
     signer: str
     answer: bytes
     renew_at: datetime
+    # The name under which its use is reported.
+    holder: str
     failures: int = 0
     waiting: set[Call] = field(default_factory=set)
+    # Connections, of processes that live, over which it has been given.
+    takers: set[Connection] = field(default_factory=set)
+    # Somebody has been given it, lives, and has gone.
+    lost: bool = False
+
+    def spoken_for(self) -> bool:
+        """Whether everybody who has been given it listens, and has been given the latest."""
+        listening = {call.connection for call in self.waiting if call.delivered}
+        return not self.lost and len(self.waiting) > 0 and self.takers <= listening
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A connection that has ended, and perhaps its process: what it was given is `held`. `until`: the loop's time."""
+
+    connection: Connection
+    process: PeerProcess
+    held: _Held
+    until: float
 
 
 class WorkloadDoor:
@@ -120,6 +154,11 @@ class WorkloadDoor:
         self._held: dict[SpiffeId, _Held] = {}
         self._issuing: dict[SpiffeId, asyncio.Future[_Held]] = {}
         self._bundles: Bundles | None = None
+        # Which identity's certificate was given over a connection.
+        self._given: dict[Connection, SpiffeId] = {}
+        self._leaving: list[_Leaving] = []
+        self._bundle_holder = _holder()
+        self._report_at = 0.0
         # Streams of bundles, by method, and what they were last told.
         self._bundle_streams: dict[Method, set[Call]] = {Method.X509_BUNDLES: set(), Method.JWT_BUNDLES: set()}
         # Open streams, each with the identity it was opened by.
@@ -142,6 +181,9 @@ class WorkloadDoor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for connection in tuple(self._processes):
             connection.abort()
+        await asyncio.sleep(0)  # until they know that they have ended
+        for one in self._leaving:
+            one.process.close()
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
@@ -185,7 +227,12 @@ class WorkloadDoor:
             del self._connections_of[process.uid]
         if process.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(process.pidfd)
-        process.close()
+        identity = self._given.pop(connection, None)
+        if identity is None or identity not in self._held:
+            process.close()
+        else:
+            until = asyncio.get_running_loop().time() + ENDING_SECONDS
+            self._leaving.append(_Leaving(connection, process, self._held[identity], until))
 
     def called(self, call: Call, request: bytes) -> None:
         """Answers it, or has it answered."""
@@ -260,6 +307,8 @@ class WorkloadDoor:
     def _wait_for_svid(self, call: Call, identity: SpiffeId, held: _Held) -> None:
         self._streams[call] = identity
         held.waiting.add(call)
+        held.takers.add(call.connection)
+        self._given[call.connection] = identity
         call.send(held.answer)
 
     def _wait_for_bundles(self, call: Call, identity: SpiffeId, bundles: Bundles) -> None:
@@ -328,12 +377,17 @@ class WorkloadDoor:
 
     async def _issue_now(self, identity: SpiffeId) -> _Held:
         bundles = await self._known_bundles()
+        before = self._held.get(identity)
+        holder = _holder() if before is None or before.lost else before.holder
         signer = await self._in_worker(self._issuer.signer)
-        svid = await self._in_worker(lambda: self._issuer.x509_svid(identity))
+        svid = await self._in_worker(lambda: self._issuer.x509_svid(identity, holder))
         due = renew_at(self._clock.now(), svid.not_after, self._jitter())
-        held = _Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due)
+        held = _Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due, holder)
         if (before := self._held.get(identity)) is not None:
             held.waiting = before.waiting
+            # Who went meanwhile has been given another one, of which a new name does not speak.
+            held.lost = before.lost and before.holder == holder
+            held.takers = before.takers if before.holder == holder else {call.connection for call in before.waiting}
         self._held[identity] = held
         return held
 
@@ -348,6 +402,7 @@ class WorkloadDoor:
             await asyncio.sleep(self._look_seconds)
             try:
                 await self._look()
+                await self._report()
                 told = ""
             # What is tended here must outlive any defect: without it certificates would end, unexplained.
             except Exception as error:  # noqa: BLE001
@@ -361,15 +416,61 @@ class WorkloadDoor:
         if self._streams:
             await self._look_at_bundles()
         signer = await self._in_worker(self._issuer.signer) if self._held else ""
+        self._let_go()
         now = self._clock.now()
         for identity, held in tuple(self._held.items()):
             if held.signer != signer:
                 held.signer, held.renew_at = signer, now
             if not held.waiting:
-                if held.renew_at <= now:
+                if not held.takers and not held.lost:
+                    del self._held[identity]
+                    await self._in_worker(partial(self._issuer.gone, held.holder))
+                elif held.renew_at <= now:
                     del self._held[identity]  # whoever asks next gets a new one
             elif held.renew_at <= now:
                 await self._renew(identity, held, now)
+
+    def _let_go(self) -> None:
+        """Of those who have left: whose process has ended has nothing any more; the others are lost."""
+        now, staying = asyncio.get_running_loop().time(), []
+        for number, one in enumerate(self._leaving):
+            ended = not one.process.alive()
+            if not ended and now < one.until and number < _LEAVING_MAX:
+                staying.append(one)
+                continue
+            # The same set as that of a certificate that has come in the place of this one.
+            one.held.takers.discard(one.connection)
+            if not ended:
+                one.held.lost = True
+                for held in self._held.values():
+                    held.lost = held.lost or held.holder == one.held.holder
+            one.process.close()
+        self._leaving = staying
+
+    async def _report(self) -> None:
+        """Tells the authority what those who listen have been given."""
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        if self._bundles is None or loop.time() < self._report_at:
+            return
+        self._report_at = loop.time() + REPORT_SECONDS
+        reports: list[tuple[_Held | None, Callable[[], bool]]] = []
+        for identity, held in self._held.items():
+            if held.spoken_for():
+                trusts = self._trusts(identity.trust_domain)
+                uses = root_over(held.svid.chain_pem, held.svid.bundle_pem)
+                reports.append((held, partial(self._issuer.report, held.holder, identity, trusts, uses)))
+        streams = self._bundle_streams[Method.X509_BUNDLES]
+        if streams and all(call.delivered for call in streams):
+            trusts = self._trusts(next(iter(self._streams.values())).trust_domain)
+            reports.append((None, partial(self._issuer.report, self._bundle_holder, None, trusts, "")))
+        answers = await self._in_worker(lambda: [report() for _, report in reports])
+        for (held_or_none, _), renew in zip(reports, answers, strict=True):
+            if renew and held_or_none is not None:
+                held_or_none.renew_at = now
+
+    def _trusts(self, trust_domain: str) -> frozenset[str]:
+        pem = self._bundles.x509_pem.get(trust_domain) if self._bundles else None
+        return fingerprints(pem) if pem else frozenset()
 
     async def _look_at_bundles(self) -> None:
         bundles = await self._in_worker(self._issuer.bundles)
@@ -409,6 +510,11 @@ _BUNDLE_ANSWERS: dict[Method, Callable[[Bundles], bytes]] = {
 }
 _OTHER = (Status.UNAVAILABLE, "this process has another identity now")
 _NOBODY = (Status.PERMISSION_DENIED, "no identity is defined for this process")
+
+
+def _holder() -> str:
+    """A name that is never met twice."""
+    return secrets.token_hex(_HOLDER_BYTES)
 
 
 def _status(error: SpangateError) -> Status:

@@ -10,25 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spangate.adapters.attest_client import AttestClient
-from spangate.adapters.svid_client import Svid, SvidClient, sign_here
+from spangate.adapters.keys import request_pem
+from spangate.adapters.svid_client import Svid, SvidClient, verified
 from spangate.authority.ca import Authority, Clock
 from spangate.authority.founding import Keys
 from spangate.authority.jwt_svid import JwtAuthority, ValidJwt, validate_jwt_svid
+from spangate.authority.peers import Peers
 from spangate.authority.workload_api import Bundles, X509Svid
 from spangate.model.identity import SpiffeId
+
+# What people call whoever reports here.
+KIND = "Workload API"
 
 
 class AuthorityIssuer:
     """Of an authority in this process."""
 
-    def __init__(self, authority: Authority, tokens: JwtAuthority, keys: Keys) -> None:
+    def __init__(self, authority: Authority, tokens: JwtAuthority, keys: Keys, peers: Peers | None = None) -> None:
+        """`peers`: who is told what is in use; without, a rotation waits until certificates have ended."""
+        self._peers = peers
         self._authority = authority
         self._tokens = tokens
         self._keys = keys
 
-    def x509_svid(self, identity: SpiffeId) -> X509Svid:
+    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:
         """A certificate for a fresh key. Raises what Authority.sign raises."""
-        return _given(sign_here(self._authority, self._keys, identity))
+        key = self._keys.new_key()
+        issued = self._authority.sign(request_pem(key), identity, holder=holder if self._peers else "")
+        return _given(verified(identity, key, issued.chain_pem, issued.bundle_pem))
 
     def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:
         """A token. Raises what JwtAuthority.sign raises."""
@@ -44,8 +53,20 @@ class AuthorityIssuer:
         return self._tokens.validate(token, audience)
 
     def signer(self) -> str:
-        """Who signs certificates now: the name of the intermediate's key, which is never used twice."""
-        return self._authority.state.signer.intermediate_key
+        """The root under which certificates are signed now, by its fingerprint."""
+        return self._authority.state.signer.fingerprint
+
+    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:
+        """Whether the certificate is to be made anew. Raises what Peers.seen raises."""
+        if self._peers is None:
+            return False
+        who = "for bundles" if identity is None else str(identity)
+        return self._peers.seen(holder, who, kind=KIND, trusts=trusts, uses=uses).renew
+
+    def gone(self, holder: str) -> None:
+        """Nobody has it any more. Raises what Peers.gone raises."""
+        if self._peers is not None:
+            self._peers.gone(holder)
 
 
 class DoorIssuer:
@@ -57,7 +78,7 @@ class DoorIssuer:
         self._trust_domain = trust_domain
         self._clock = clock
 
-    def x509_svid(self, identity: SpiffeId) -> X509Svid:
+    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:  # noqa: ARG002 - as long as nothing is reported
         """A certificate for a fresh key. Raises what SvidClient.fetch raises."""
         return _given(self._client().fetch(identity))
 
@@ -80,6 +101,13 @@ class DoorIssuer:
         """Not told by the door; certificates are made anew in time."""
         return ""
 
+    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:  # noqa: ARG002
+        """Nobody is told: a rotation waits until certificates have ended."""
+        return False
+
+    def gone(self, holder: str) -> None:
+        """Nobody is told."""
+
 
 class PodIssuer:
     """Of the authority behind its door for pods, whose client has one identity: that of its token."""
@@ -88,7 +116,7 @@ class PodIssuer:
         self._client = client
         self._clock = clock
 
-    def x509_svid(self, identity: SpiffeId) -> X509Svid:  # noqa: ARG002 - the client refuses another one
+    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:  # noqa: ARG002 - the client refuses others
         """A certificate for a fresh key. Raises what AttestClient.fetch raises."""
         return _given(self._client.fetch())
 
@@ -107,6 +135,13 @@ class PodIssuer:
     def signer(self) -> str:
         """Not told by the door; certificates are made anew in time."""
         return ""
+
+    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:  # noqa: ARG002
+        """Nobody is told: a rotation waits until certificates have ended."""
+        return False
+
+    def gone(self, holder: str) -> None:
+        """Nobody is told."""
 
 
 def _given(svid: Svid) -> X509Svid:

@@ -27,6 +27,7 @@ from spangate.adapters.workload_issuers import AuthorityIssuer
 from spangate.adapters.workload_server import BySelectors, WorkloadServer, raise_descriptors
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.peers import Peers
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory, unless the operator names a path.
@@ -40,13 +41,14 @@ def open_workload_api(
     intent: Path,
     listener: socket.socket,
     say: Callable[[str], None],
+    peers: Peers | None = None,
 ) -> None:
-    """For processes that the intent knows by `unix`, as it says now."""
+    """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given."""
     raise_descriptors()
     accounts = SystemAccounts()
     watch = SelectorWatch(intent, lambda selectors: server.attester_changed(BySelectors(selectors, accounts)))
     server = WorkloadServer(
-        AuthorityIssuer(authority, tokens, SystemKeys()),
+        AuthorityIssuer(authority, tokens, SystemKeys(), peers),
         BySelectors(watch.known, accounts),
         Path(listener.getsockname()),
         clock=SystemClock(),

@@ -19,10 +19,12 @@ from enum import IntEnum
 from typing import Any, Protocol
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
+from spangate.authority.generations import fingerprint
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX
 from spangate.authority.jwt_svid import ValidJwt
 from spangate.authority.workload_messages import (
@@ -108,8 +110,8 @@ class Bundles:
 class Issuer(Protocol):
     """Makes what the Workload API gives out. Every method may block, and may raise SpangateError."""
 
-    def x509_svid(self, identity: SpiffeId) -> X509Svid:
-        """A certificate for a fresh key."""
+    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:
+        """A certificate for a fresh key; `holder` is the name under which its use is reported."""
         ...
 
     def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:
@@ -125,7 +127,18 @@ class Issuer(Protocol):
         ...
 
     def signer(self) -> str:
-        """Who signs certificates now: another text means that all are to be made anew."""
+        """Who signs certificates now: another text means that all are to be made anew; empty if that is not told."""
+        ...
+
+    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:
+        """What those who listen have been given: fingerprints of roots, and of the one over the certificate in use.
+
+        Whether the certificate is to be made anew.
+        """
+        ...
+
+    def gone(self, holder: str) -> None:
+        """Nobody has that certificate and its key any more."""
         ...
 
 
@@ -142,6 +155,23 @@ class ValidationAsked:
 
     audience: str
     token: str = field(repr=False)
+
+
+def fingerprints(pem: str) -> frozenset[str]:
+    """Of the certificates of a bundle."""
+    return frozenset(fingerprint(one) for one in x509.load_pem_x509_certificates(pem.encode("ascii")))
+
+
+def root_over(chain_pem: str, bundle_pem: str) -> str:
+    """The fingerprint of the root that has signed the last certificate of a chain; empty if none of the bundle has."""
+    last = x509.load_pem_x509_certificates(chain_pem.encode("ascii"))[-1]
+    for root in x509.load_pem_x509_certificates(bundle_pem.encode("ascii")):
+        try:
+            last.verify_directly_issued_by(root)
+        except (InvalidSignature, ValueError, TypeError):
+            continue
+        return fingerprint(root)
+    return ""
 
 
 def read_jwt_request(body: bytes, identity: SpiffeId) -> JwtAsked:

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from spangate import __version__
-from spangate.cli import doctor
+from spangate.cli import direct, doctor
 from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, out
 from spangate.cli.shared import command as _command
 
@@ -272,6 +272,9 @@ def run(
     ] = "",
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+    directly: Annotated[
+        bool, typer.Option("--direct", help="Without the gateway: the command gets short-lived tokens of Google's.")
+    ] = False,
     authority: Annotated[
         str, typer.Option(metavar="URL", help="In a pod, instead of --as: where `up --kubernetes` lets pods in.")
     ] = "",
@@ -285,7 +288,6 @@ def run(
 ) -> int:
     """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
     from spangate.app.run import RunOptions
-    from spangate.app.run import run as start
     from spangate.app.run_in_pod import PodOptions, run_in_pod
     from spangate.errors import YourFault
 
@@ -295,10 +297,14 @@ def run(
     if not authority:
         if not identity:
             raise YourFault("`run` needs to know as whom", help="`--as IDENTITY`, or in a pod `--authority URL`")
+        if directly:
+            from spangate.app.direct import run_direct as start
+        else:
+            from spangate.app.run import run as start
         return start(RunOptions(intent, identity, command, port), notice=notice)
-    if identity or bundle is None or not gateway:
+    if identity or directly or bundle is None or not gateway:
         raise YourFault(
-            "in a pod, `run` needs `--bundle` and `--gateway`, and no `--as`",
+            "in a pod, `run` needs `--bundle` and `--gateway`, and neither `--as` nor `--direct`",
             help="the identity is what the pod's token proves",
         )
     return run_in_pod(PodOptions(authority, bundle, kubernetes_token, gateway, command, port), notice=notice)
@@ -349,6 +355,7 @@ def log(
     return log_command(StateDirectory(intent).path, follow, count, as_json, identity, denied)
 
 
+direct.register(app)
 doctor.register(app)
 
 
