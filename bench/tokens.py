@@ -60,8 +60,9 @@ def run(arguments: argparse.Namespace) -> Found:
     storm = _storm(arguments.identities)
     text = table(("a token that is known", "takes", "noise"), rows)
     text += (
-        f"\na storm of {arguments.identities:,}: {storm['exchanges']:,} exchanges in {storm['seconds']:,.0f} s, at most "
-        f"{storm['in_flight_max']} at once, {storm['most_in_a_second']} in the first second and then {EXCHANGE_RATE_MAX}"
+        f"\na storm of {arguments.identities:,}: {storm['exchanges']:,} exchanges in {storm['seconds']:,.0f} s, "
+        f"{storm['in_flight_max']} at once at most, {storm['most_in_a_second']} in the first second, "
+        f"then {EXCHANGE_RATE_MAX}"
         f"\nthe hour after: {storm['renewals']:,} renewals, at most {storm['most_renewals_in_a_second']} in a second"
     )
     values: dict[str, object] = {
