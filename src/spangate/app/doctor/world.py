@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from spangate.adapters.broker_client import BrokerClient
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.emulator import find_emulator
 from spangate.adapters.envoy import envoy_path
+from spangate.adapters.gateway_roots import RootsReader
 from spangate.adapters.intent_files import read_intent
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.state import Running, StateDirectory
@@ -72,7 +74,10 @@ class World:
 
     def svid(self, running: Running, identity: SpiffeId) -> Svid:
         """As Probes."""
-        return SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        svid = SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        if running.gateway_is_own:
+            return svid
+        return replace(svid, secrets=replace(svid.secrets, bundle_pem=RootsReader(Path(running.gateway_roots)).pem))
 
     def gateways_certificate(self, address: str, bundle_pem: str) -> x509.Certificate:
         """As Probes."""
