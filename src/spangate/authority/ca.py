@@ -21,11 +21,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spangate.authority.build import signed_svid
-from spangate.authority.check import check_svid
+from spangate.authority.check import Issuer, check_svid
 from spangate.authority.founding import INTERMEDIATE_RENEWAL, Keys, facts, new_generation, pem, with_new_intermediate
 from spangate.authority.generations import (
     AuthorityState,
     StateStore,
+    check_pairing,
     confirmed,
     destroy_orphans,
     stepped,
@@ -71,21 +72,32 @@ class _InForce:
 
     state: AuthorityState
     roots: tuple[x509.Certificate, ...]
-    root: x509.Certificate
     intermediate: x509.Certificate
+    intermediate_pem: str
     intermediate_key: ec.EllipticCurvePrivateKey
+    issuer: Issuer
     bundle_pem: str
 
     @classmethod
     def of(cls, state: AuthorityState, keeper: KeyKeeper) -> _InForce:
-        """Raises YourFault if the signer's key is not in the keeper, or is not its key."""
+        """Raises YourFault if the signer's key is not in the keeper, or is not its key; BadCertificate if its
+        certificate is not of its root.
+        """
         signer = state.signer
         intermediate = signer.intermediate
         key = keeper.open(signer.intermediate_key)
         if key.public_key() != intermediate.public_key():
             raise YourFault(f"the key `{signer.intermediate_key}` is not that of the authority's intermediate")
         roots = tuple(one.root for one in state.generations)
-        return cls(state, roots, signer.root, intermediate, key, "".join(pem(root) for root in roots))
+        return cls(
+            state=state,
+            roots=roots,
+            intermediate=intermediate,
+            intermediate_pem=pem(intermediate),
+            intermediate_key=key,
+            issuer=Issuer.of(intermediate, signer.root),
+            bundle_pem="".join(pem(root) for root in roots),
+        )
 
 
 class Authority:
@@ -153,8 +165,8 @@ class Authority:
         """The authority whose state is in `store` and whose keys are in `keeper`; a new one if there is none.
 
         An intermediate that ends soon is replaced by one of the same root. Raises YourFault for a state of another
-        trust domain, or one whose keys are not in the keeper; TryAgain when a root has ended; and what `create`,
-        `keeper` and `store` raise.
+        trust domain, one whose keys are not in the keeper, or keys whose state is not in the store; TryAgain when a
+        root has ended; and what `create`, `keeper` and `store` raise.
         """
         _check_lifetime(svid_lifetime)
         check_trust_domain(trust_domain)
@@ -165,8 +177,10 @@ class Authority:
                 f"the authority that is kept here is of the trust domain `{state.trust_domain}`, not `{trust_domain}`",
                 help="keep each trust domain's keys and state in a directory of its own",
             )
+        check_pairing(keeper, state, begun=store.begun())
         destroy_orphans(keeper, state)
         if state is None:
+            store.begin()
             first = new_generation(trust_domain, 1, keys, keeper, now, record)
             state = AuthorityState(trust_domain, (first,), 1, since=now)
             store.save(state)
@@ -209,11 +223,11 @@ class Authority:
                 not_before=self._beginning(by.intermediate),
                 not_after=self._end(by.intermediate),
             )
-            leaf = check_svid(signed_svid(template, by.intermediate_key), template, by.intermediate, by.root)
+            leaf = check_svid(signed_svid(template, by.intermediate_key), template, by.issuer)
             written = facts("svid", str(spiffe_id), leaf, names)
             state = by.state
             self._record(replace(written, generation=state.signing, revision=state.revision, holder=holder))
-        return IssuedSvid(pem(leaf) + pem(by.intermediate), template.not_after, leaf.serial_number, by.bundle_pem)
+        return IssuedSvid(pem(leaf) + by.intermediate_pem, template.not_after, leaf.serial_number, by.bundle_pem)
 
     def _beginning(self, intermediate: x509.Certificate) -> datetime:
         now, beginning = _whole_second(self._clock.now()), intermediate.not_valid_before_utc
@@ -322,6 +336,12 @@ class _StateHere:
 
     def save(self, state: AuthorityState) -> None:
         self._state = state
+
+    def begun(self) -> bool:
+        return False
+
+    def begin(self) -> None:
+        """A keeper in memory cannot hold what somebody else has left."""
 
 
 def _check_lifetime(svid_lifetime: timedelta) -> None:
