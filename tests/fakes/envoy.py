@@ -12,12 +12,15 @@ Bytes in, bytes out: Lua strings are bytes.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from lupa.luajit21 import LuaRuntime
 
+from fakes.mesh_ca import MeshCa
 from spangate.dataplane import filter_source
 
 IDENTITY = b"spiffe://shop.example/ns/shop/sa/checkout"
@@ -87,6 +90,9 @@ local function certificate(stream)
   function methods.uriSanPeerCertificate() return { unpack(tls.uris) } end
   function methods.expirationPeerCertificate() return tls.expires end
   function methods.issuerPeerCertificate() return tls.issuer end
+  function methods.validFromPeerCertificate() return tls.begins end
+  function methods.sha256PeerCertificateDigest() return tls.digest end
+  function methods.urlEncodedPemEncodedPeerCertificate() return tls.pem end
   return scoped(stream, methods)
 end
 
@@ -186,6 +192,10 @@ return envoy
 """
 
 
+# A leaf as a mesh's authority signs it. The names are those of each Tls.
+LEAF_PEM = MeshCa("fake").leaf("spiffe://shop.example/ns/shop/sa/checkout").chain_pem
+
+
 @dataclass(frozen=True)
 class Tls:
     """The peer of the connection."""
@@ -196,6 +206,8 @@ class Tls:
     # Seconds since 1970.
     expires: int = NOON_MS // 1000 + 366 * 86400
     issuer: bytes = b"CN=spangate intermediate 1 0123456789abcdef,O=spangate"
+    begins: int = 0
+    pem: str = LEAF_PEM
 
 
 @dataclass(frozen=True)
@@ -279,8 +291,12 @@ class Worker:
                     b"presented": tls.presented,
                     b"validated": tls.validated,
                     b"uris": uris,
+                    b"begins": tls.begins,
                     b"expires": tls.expires,
                     b"issuer": tls.issuer,
+                    # Another certificate, another digest.
+                    b"digest": hashlib.sha256(repr(tls).encode()).hexdigest().encode(),
+                    b"pem": quote(tls.pem, safe="").encode(),
                 }
             )
         return Stream(self, stream)

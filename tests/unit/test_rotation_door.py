@@ -26,7 +26,7 @@ from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.process_life import life_of
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.rotation_door import BODY_BYTES_MAX, peer_routes, rotation_routes
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Taken
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.unix_server import UnixServer, pid_of
@@ -54,12 +54,14 @@ class Side:
     clock: FakeClock
     met: int | None = None
     source: SecretSource = field(default_factory=SecretSource)
+    taken: Taken = field(default_factory=Taken)
     renewals: int = 0
 
     def __post_init__(self) -> None:
         self.fetch()
         self.reporter = Reporter(
             self.source,
+            self.taken,
             lambda held: report(self.client, self.peer, held, self.met),
             self.renew,
             problem=lambda text: pytest.fail(text),
@@ -77,8 +79,9 @@ class Side:
     def envoy(self) -> None:
         current = self.source.current()
         assert current is not None
+        self.taken.offered(current)
         for name in (CERTIFICATE_SECRET, BUNDLE_SECRET):
-            self.source.taken(name, current.version)
+            self.taken.named(name, current.version)
 
 
 @dataclass
@@ -221,7 +224,7 @@ def test_an_envoy_that_cannot_use_what_it_is_given_is_waited_for(house: House) -
         house.seconds(1, gateway)
         program.reporter.once()
         for name in (CERTIFICATE_SECRET, BUNDLE_SECRET):
-            program.source.taken(name, old.version)
+            program.taken.named(name, old.version)
     assert house.phase is Phase.NEW_ROOT_TRUSTED
     (wait,) = rotation(house.client)["waits"]
     assert wait["who"] == f"run {CHECKOUT} (program)"
@@ -289,7 +292,7 @@ def test_a_killed_process_is_gone_and_a_reused_number_is_another_process() -> No
         {"kind": "x" * 33},
         {"trusts": "x"},
         {"trusts": ["x"]},
-        {"trusts": [FINGERPRINT] * 17},
+        {"trusts": [FINGERPRINT] * 257},
         {"trusts": [FINGERPRINT.upper() + "F"]},
         {"uses": "x"},
         {"uses": None},
@@ -322,7 +325,7 @@ def test_nobody_speaks_for_the_gateway_at_the_operators_door(house: House) -> No
     assert house.post("/peers", {**REPORT, "instance": "gateway"})[0] == 403
     assert house.post("/gone", {"instance": "gateway"})[0] == 403
     with pytest.raises(YourFault, match="nobody reports"):
-        report(SvidClient(house.own_door, SystemKeys()), Peer("x", CHECKOUT, "run"), holding(gateway.source.in_use()))
+        report(SvidClient(house.own_door, SystemKeys()), Peer("x", CHECKOUT, "run"), holding(gateway.taken.in_use()))
 
 
 @pytest.mark.parametrize(
@@ -362,7 +365,11 @@ def test_a_bundle_under_which_ones_own_certificate_is_nobodys_is_not_taken(house
     program.envoy()
     stranger = Authority.create("shop.example", house.clock, SystemKeys()).bundle_pem()
     reporter = Reporter(
-        program.source, lambda _: Answer(False, stranger, 1.0), program.renew, problem=lambda text: pytest.fail(text)
+        program.source,
+        program.taken,
+        lambda _: Answer(False, stranger, 1.0),
+        program.renew,
+        problem=lambda text: pytest.fail(text),
     )
     before = program.source.current()
     assert reporter.once() == 1.0
@@ -377,7 +384,11 @@ def test_a_certificate_that_envoy_has_not_taken_yet_is_not_replaced_again(house:
     program = house.program()
     program.envoy()
     reporter = Reporter(
-        program.source, lambda _: Answer(True, None, 1.0), program.renew, problem=lambda text: pytest.fail(text)
+        program.source,
+        program.taken,
+        lambda _: Answer(True, None, 1.0),
+        program.renew,
+        problem=lambda text: pytest.fail(text),
     )
     for _ in range(3):
         reporter.once()
@@ -387,7 +398,7 @@ def test_a_certificate_that_envoy_has_not_taken_yet_is_not_replaced_again(house:
 @pytest.mark.parametrize(("said", "taken"), [(0.0, 0.2), (1e9, 120.0), (3.0, 3.0)])
 def test_the_authority_does_not_say_anything_it_likes_of_time(house: House, said: float, taken: float) -> None:
     program = house.program()
-    reporter = Reporter(program.source, lambda _: Answer(False, None, said), program.renew, problem=str)
+    reporter = Reporter(program.source, program.taken, lambda _: Answer(False, None, said), program.renew, problem=str)
     assert reporter.once() == taken
 
 
@@ -399,7 +410,7 @@ def test_an_authority_that_is_away_is_asked_again_and_told_of_once(house: House)
         asked.set()
         raise TryAgain("not now")
 
-    reporter = Reporter(SecretSource(), away, lambda: None, problem=told.append)
+    reporter = Reporter(SecretSource(), Taken(), away, lambda: None, problem=told.append)
     reporter.start()
     assert asked.wait(5)
     reporter.stop()
@@ -414,7 +425,7 @@ def test_an_answer_that_is_none_is_the_authoritys_fault() -> None:
         def ask(self, *_: object) -> dict[str, object]:
             return self.answer
 
-    held = holding(SecretSource().in_use())
+    held = holding(Taken().in_use())
     good = {"renew": False, "bundle": None, "again_ms": 5}
     assert report(Odd(good), Peer("a", CHECKOUT, "run"), held) == Answer(False, None, 0.005)
     for change in ({"renew": 1}, {"bundle": 1}, {"again_ms": "1"}, {"again_ms": True}, {"again_ms": None}):

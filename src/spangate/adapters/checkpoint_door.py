@@ -6,8 +6,9 @@
             request is to be sent on with an access token; a denial: -reason,
             -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
-            filter seals with (SealKeys.header); x-spangate-leaving, x-spangate-refused: issuers of certificates under a
-            root that is on its way out, and under one that is gone: common names with commas between
+            filter seals with (SealKeys.header); x-spangate-aliases: which trust domains are aliases of which;
+            x-spangate-leaving, x-spangate-refused: issuers of certificates under a root that is on its way out, and
+            under one that is gone: common names with commas between
     everything else, and 503 when it cannot decide now; with x-spangate-busy: 1 when it has too much to do
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -90,14 +91,15 @@ def checkpoint_app(
 
     async def epoch(_: Request) -> Response:
         names = issuers()
-        return Response(
-            headers={
-                "x-spangate-epoch": checkpoint.epoch,
-                "x-spangate-seal": seal_keys(),
-                "x-spangate-leaving": ",".join(names.leaving),
-                "x-spangate-refused": ",".join(names.refused),
-            }
-        )
+        headers = {
+            "x-spangate-epoch": checkpoint.epoch,
+            "x-spangate-seal": seal_keys(),
+            "x-spangate-leaving": ",".join(names.leaving),
+            "x-spangate-refused": ",".join(names.refused),
+        }
+        if checkpoint.aliases:
+            headers["x-spangate-aliases"] = checkpoint.aliases
+        return Response(headers=headers)
 
     return Starlette(
         routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],

@@ -28,9 +28,9 @@ def holding(in_use: InUse) -> Holding:
     trusts: frozenset[str] = frozenset()
     uses = ""
     if in_use.bundle is not None:
-        trusts = frozenset(fingerprint(root) for root in _read(in_use.bundle.bundle_pem))
+        trusts = frozenset(fingerprint(root) for root in _read(in_use.bundle.roots_pem))
     if in_use.certificate is not None:
-        chain, roots = _read(in_use.certificate.chain_pem), _read(in_use.certificate.bundle_pem)
+        chain, roots = _read(in_use.certificate.chain_pem), _read(in_use.certificate.roots_pem)
         uses = next((fingerprint(root) for root in roots if chain and signed_by(chain[-1], root)), "")
     return Holding(trusts, uses)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spangate.adapters.holdings import Holding, holding, leads_to
-from spangate.adapters.sds_door import SecretSource
+from spangate.adapters.sds_door import SecretSource, Taken
 from spangate.errors import SpangateError
 
 # Before the first answer, and when there is none: the authority is back from a restart within this.
@@ -40,12 +40,14 @@ class Reporter:
     def __init__(
         self,
         source: SecretSource,
+        taken: Taken,
         report: Callable[[Holding], Answer],
         renew: Callable[[], None],
         *,
         problem: Callable[[str], None],
     ) -> None:
         self._source = source
+        self._taken = taken
         self._report = report
         self._renew = renew
         self._problem = problem
@@ -64,7 +66,7 @@ class Reporter:
     def once(self) -> float:
         """One report, and what follows from it; the seconds until the next. Raises what `report` raises."""
         with self._source.changing:
-            answer = self._report(holding(self._source.in_use()))
+            answer = self._report(holding(self._taken.in_use()))
             current = self._source.current()
             if answer.bundle_pem is not None and current is not None and answer.bundle_pem != current.bundle_pem:
                 if leads_to(current.chain_pem, answer.bundle_pem):
@@ -72,7 +74,7 @@ class Reporter:
                 else:
                     self._renew()
             # What Envoy uses may be older than what it will take next.
-            if answer.renew and self._source.in_use().certificate_is(current):
+            if answer.renew and self._taken.in_use().certificate_is(current):
                 self._renew()
         return min(max(answer.again_seconds, AGAIN_SECONDS_MIN), AGAIN_SECONDS_MAX)
 

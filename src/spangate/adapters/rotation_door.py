@@ -31,8 +31,8 @@ from spangate.authority.ca import Authority
 from spangate.authority.peers import RESERVED_INSTANCES, TRUSTS_MAX, Peers
 from spangate.authority.rotator import Rotator, Status
 
-# A report of the longest kind: sixteen fingerprints, a SPIFFE ID of two kilobytes.
-BODY_BYTES_MAX = 16 * 1024
+# A report of the longest kind: 256 fingerprints, a SPIFFE ID of two kilobytes.
+BODY_BYTES_MAX = 32 * 1024
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INSTANCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _KIND = re.compile(r"[a-z ]{1,32}", re.ASCII)

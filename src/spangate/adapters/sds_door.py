@@ -6,7 +6,7 @@
 Rules: chain, key and bundle change together, under one version: no answer mixes two generations. Names that are not
 served and requests that cannot be read are errors, never an empty answer. Envoy names the version that it has taken
 into use with its next question, and goes on naming the one before when it cannot use an answer: that is what is in use
-(SecretSource.in_use), whatever was sent.
+(Taken), whatever was sent.
 Source: envoy.service.discovery.v3.DiscoveryRequest and DiscoveryResponse,
 envoy.extensions.transport_sockets.tls.v3.Secret; Envoy's REST subscription asks each `refresh_delay`.
 Not here: who makes the certificate (svid_client.py), who may connect (unix_server.py).
@@ -18,7 +18,7 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -41,25 +41,31 @@ KNOWN_VERSIONS_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """One generation, all PEM: leaf and intermediates, the leaf's private key, the roots to trust."""
+    """One generation, all PEM: leaf and intermediates, the leaf's private key, the roots to trust.
+
+    `trust_domains` are those whose names peers may have, besides what Envoy's own configuration accepts. `roots_pem`:
+    the authority's roots that `bundle_pem` was made from, where that is not these themselves.
+    """
 
     chain_pem: str
     key_pem: str = field(repr=False)
     bundle_pem: str
+    trust_domains: tuple[str, ...] = ()
+    roots_pem: str = ""
 
     @property
     def version(self) -> str:
         """Digest of the public parts; a new key always comes with a new certificate."""
-        public = f"{self.chain_pem}\n{self.bundle_pem}".encode()
+        public = "\n".join([self.chain_pem, self.bundle_pem, *self.trust_domains]).encode()
         return hashlib.sha256(public).hexdigest()[:VERSION_HEX_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
 class PublicParts:
-    """What of a generation is no secret."""
+    """What of a generation is no secret: the chain, and the authority's roots that the bundle was made from."""
 
     chain_pem: str
-    bundle_pem: str
+    roots_pem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,14 @@ class InUse:
         return secrets is not None and self.certificate is not None and self.certificate.chain_pem == secrets.chain_pem
 
 
+class Source(Protocol):
+    """Where the generation of the moment comes from."""
+
+    def current(self) -> Secrets | None:
+        """The generation of this moment; None before the first."""
+        ...
+
+
 class SecretSource:
     """Holds the current generation. Any thread may read or replace it.
 
@@ -83,34 +97,13 @@ class SecretSource:
 
     def __init__(self, secrets: Secrets | None = None) -> None:
         self._lock = threading.Lock()
-        self._secrets: Secrets | None = None
-        # By version, oldest first.
-        self._known: dict[str, PublicParts] = {}
-        # By the secret's name: the version that Envoy says it uses.
-        self._taken: dict[str, str] = {}
+        self._secrets = secrets
         self.changing = threading.RLock()
-        if secrets is not None:
-            self.replace(secrets)
 
     def replace(self, secrets: Secrets) -> None:
         """From now on, `secrets`, whole."""
         with self._lock:
             self._secrets = secrets
-            self._known.pop(secrets.version, None)
-            self._known[secrets.version] = PublicParts(secrets.chain_pem, secrets.bundle_pem)
-            while len(self._known) > KNOWN_VERSIONS_MAX:
-                self._known.pop(next(iter(self._known)))
-
-    def taken(self, name: str, version: str) -> None:
-        """Envoy says that it uses this version of the secret; none, if it is empty."""
-        with self._lock:
-            self._taken[name] = version
-
-    def in_use(self, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET) -> InUse:
-        """What Envoy has said last."""
-        with self._lock:
-            found = [self._known.get(self._taken.get(name, "")) for name in (certificate_name, bundle_name)]
-        return InUse(*found)
 
     def current(self) -> Secrets | None:
         """The generation of this moment; None before the first."""
@@ -118,10 +111,46 @@ class SecretSource:
             return self._secrets
 
 
+class Taken:
+    """What one Envoy has taken into use. Any thread may ask; the door tells."""
+
+    def __init__(self, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET) -> None:
+        self._names = certificate_name, bundle_name
+        self._lock = threading.Lock()
+        # By version, oldest first.
+        self._offered: dict[str, PublicParts] = {}
+        # By the secret's name: the version that Envoy says it uses.
+        self._versions: dict[str, str] = {}
+
+    def offered(self, secrets: Secrets) -> None:
+        """Envoy is given this generation, or has it."""
+        with self._lock:
+            self._offered.pop(secrets.version, None)
+            self._offered[secrets.version] = PublicParts(secrets.chain_pem, secrets.roots_pem or secrets.bundle_pem)
+            while len(self._offered) > KNOWN_VERSIONS_MAX:
+                self._offered.pop(next(iter(self._offered)))
+
+    def named(self, name: str, version: str) -> None:
+        """Envoy says that it uses this version of the secret; none, if it is empty."""
+        with self._lock:
+            self._versions[name] = version
+
+    def in_use(self) -> InUse:
+        """What Envoy has said last."""
+        with self._lock:
+            found = [self._offered.get(self._versions.get(name, "")) for name in self._names]
+        return InUse(*found)
+
+
 def sds_app(
-    source: SecretSource, *, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET
+    source: Source,
+    taken: Taken | None = None,
+    *,
+    certificate_name: str = CERTIFICATE_SECRET,
+    bundle_name: str = BUNDLE_SECRET,
 ) -> Starlette:
-    """The application to serve to one Envoy."""
+    """The application to serve to one Envoy; `taken` is told what it uses."""
+    known = taken or Taken(certificate_name, bundle_name)
 
     async def discover(request: Request) -> Response:
         body = await read_body(request, BODY_BYTES_MAX)
@@ -136,10 +165,11 @@ def sds_app(
             printable = unknown[0][:64].encode("ascii", "backslashreplace").decode("ascii")
             return _error(404, f"no secret is named `{printable}`")
         for name in names:
-            source.taken(name, version)
+            known.named(name, version)
         secrets = source.current()
         if secrets is None:
             return _error(503, "there is no certificate yet")
+        known.offered(secrets)
         if version == secrets.version:
             return Response(status_code=304)
         resources = [
@@ -178,11 +208,14 @@ def _certificate(name: str, secrets: Secrets) -> dict[str, object]:
 
 
 def _bundle(name: str, secrets: Secrets) -> dict[str, object]:
-    return {
-        "@type": SECRET_TYPE,
-        "name": name,
-        "validation_context": {"trusted_ca": {"inline_string": secrets.bundle_pem}},
-    }
+    context: dict[str, object] = {"trusted_ca": {"inline_string": secrets.bundle_pem}}
+    if secrets.trust_domains:
+        # Merged with the matchers in Envoy's configuration: one that matches is enough.
+        prefixes = [f"spiffe://{name}/" for name in secrets.trust_domains]
+        context["match_typed_subject_alt_names"] = [
+            {"san_type": "URI", "matcher": {"prefix": prefix}} for prefix in prefixes
+        ]
+    return {"@type": SECRET_TYPE, "name": name, "validation_context": context}
 
 
 def _error(status: int, message: str) -> Response:

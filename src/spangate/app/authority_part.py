@@ -26,6 +26,7 @@ from spangate.adapters.tls_server import tcp_listener
 from spangate.adapters.unix_server import listening
 from spangate.app.authority_parts import DOOR, OWN_DOOR
 from spangate.app.workload_doors import SOCKET
+from spangate.model.identity import SpiffeId
 
 # Below the runtime directory, where the authority ends with `up`.
 _FOLDER = "authority"
@@ -56,6 +57,8 @@ class AuthorityPlan:
     # When a root is rotated by itself; None for never. Trust stores elsewhere that a rotation waits for.
     rotate_every: timedelta | None
     stores: tuple[str, ...]
+    # Names that no workload is given, besides Spangate's own: the gateway's in a mesh.
+    reserved: tuple[SpiffeId, ...] = ()
 
     @property
     def door(self) -> Path:
@@ -81,6 +84,8 @@ class AuthorityPlan:
             argv += ["--passphrase-fd", str(passphrase)]
             for name, descriptor in self.sockets.items():
                 argv += [f"--{name}-fd", str(descriptor)]
+            for identity in self.reserved:
+                argv += ["--reserve", str(identity)]
             if ready is not None:
                 argv += ["--ready-fd", str(ready.writing)]
                 descriptors.append(ready.writing)
@@ -103,6 +108,7 @@ def plan_authority(
     intent: Path,
     workload: Path | None,
     kubernetes: Path | None,
+    reserved: tuple[SpiffeId, ...] = (),
 ) -> AuthorityPlan:
     """Opens its sockets. `workload`: where every user finds the Workload API; for the own user alone if it is None.
 
@@ -149,4 +155,5 @@ def plan_authority(
         passphrase=passphrase,
         rotate_every=rotate_every,
         stores=stores,
+        reserved=reserved,
     )

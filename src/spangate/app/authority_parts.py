@@ -76,6 +76,8 @@ class AuthorityParts:
     peers: Peers
     rotator: Rotator
     usage: GatewayUsage
+    # Who Spangate is in a mesh.
+    in_mesh: tuple[SpiffeId, ...] = ()
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
@@ -85,7 +87,7 @@ class AuthorityParts:
     @property
     def reserved(self) -> set[SpiffeId]:
         """What no workload is given."""
-        return {*self.own_identities, SpiffeId.authority(self.authority.trust_domain)}
+        return {*self.own_identities, SpiffeId.authority(self.authority.trust_domain), *self.in_mesh}
 
 
 def open_parts(
@@ -103,6 +105,7 @@ def open_parts(
     stack: ExitStack,
     rotate_every: timedelta | None,
     stores: tuple[str, ...],
+    in_mesh: tuple[SpiffeId, ...] = (),
 ) -> AuthorityParts:
     """The authority whose keys are in the place `keys` and whose state is in `state`; a new one if there is none.
 
@@ -148,6 +151,7 @@ def open_parts(
         peers=peers,
         rotator=rotator,
         usage=usage,
+        in_mesh=in_mesh,
     )
 
 

@@ -2,7 +2,7 @@
 --
 -- Rules: this never decides. Without a whole answer there is no decision; a clock that was set back prolongs nothing.
 
-local sub, gmatch, format = string.sub, string.gmatch, string.format
+local sub, gmatch = string.sub, string.gmatch
 local PERMISSION_DENIED = answers.PERMISSION_DENIED
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
 local learn, known = seal.learn, seal.known
@@ -32,24 +32,21 @@ local state = {
   old = {},
   entries = 0,
   key_bytes = 0,
-  -- Issuers of certificates under a root that is on its way out (LEAVING) or gone (REFUSED), by their full name; nil as
-  -- long as there are none, so that nobody looks.
+  -- Issuers of certificates, by their full name: true under a root that is on its way out, false under one that is gone;
+  -- nil as long as there are none, so that nobody looks.
   issuers = nil,
-  issuers_told = { "", "" },
 }
 
--- The authority's organization (CA_ORGANIZATION in authority/template.py); Envoy writes names as RFC 2253 does.
-local ISSUER = "CN=%s,O=spangate"
-local LEAVING, REFUSED = "leaving", "refused"
-
 -- `leaving`, `refused`: common names, with commas between; nil if the checkpoint does not know, and then nothing changes.
+-- The organization is the authority's (CA_ORGANIZATION in authority/template.py); Envoy writes names as RFC 2253 does.
 local function learn_issuers(leaving, refused)
-  local told = state.issuers_told
-  if not leaving or not refused or leaving == told[1] and refused == told[2] then return end
-  state.issuers_told = { leaving, refused }
-  state.issuers = (leaving ~= "" or refused ~= "") and {} or nil
-  for name in gmatch(leaving, "[^,]+") do state.issuers[format(ISSUER, name)] = LEAVING end
-  for name in gmatch(refused, "[^,]+") do state.issuers[format(ISSUER, name)] = REFUSED end
+  if not leaving or not refused then return end
+  local told = leaving .. ";" .. refused
+  if told == state.told then return end
+  state.told = told
+  state.issuers = told ~= ";" and {} or nil
+  for name in gmatch(leaving, "[^,]+") do state.issuers["CN=" .. name .. ",O=spangate"] = true end
+  for name in gmatch(refused, "[^,]+") do state.issuers["CN=" .. name .. ",O=spangate"] = false end
 end
 
 local function forget()
@@ -105,6 +102,7 @@ local function refresh(handle)
     end
     learn(headers["x-spangate-seal"])
     learn_issuers(headers["x-spangate-leaving"], headers["x-spangate-refused"])
+    aliases.learn(headers["x-spangate-aliases"])
     -- From before the call: the answer says what held at some moment after it.
     state.verified_at = now
   end
@@ -191,7 +189,6 @@ return {
   EPOCH_TIMEOUT_MS = EPOCH_TIMEOUT_MS,
   CACHE_ENTRIES_MAX = CACHE_ENTRIES_MAX,
   CACHE_KEY_BYTES_MAX = CACHE_KEY_BYTES_MAX,
-  LEAVING = LEAVING,
   state = state,
   clock = clock,
   recall = recall,
