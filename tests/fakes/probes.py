@@ -25,6 +25,7 @@ RUNNING = Running(
     trust_domain="shop.example",
     gateway="127.0.0.1:9443",
     gateway_identity=str(GATEWAY),
+    gateway_roots="/shop/.spangate/gateway-roots.pem",
     authority_socket="/run/authority.sock",
     workload_socket="/run/workload.sock",
     pods="",

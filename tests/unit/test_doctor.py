@@ -62,6 +62,21 @@ def test_the_emulator_has_no_roles_and_the_line_says_so(patient: Patient) -> Non
     assert "does not enforce roles" in patient.walk()["permission"].sentence
 
 
+def test_a_gateway_with_a_meshs_certificate_is_verified_and_not_called(patient: Patient) -> None:
+    """gRPC in Python knows host names only, and a mesh's certificate has none."""
+    name = SpiffeId.workload("cluster.local", "spangate", "gateway")
+    assert patient.probes.is_running is not None
+    patient.probes.is_running = replace(patient.probes.is_running, gateway_identity=str(name))
+    patient.probes.gateway_is = SpiffeId.workload("shop.example", "spangate", "gateway")
+    assert patient.walk()["trust"].state is State.PROBLEM
+    patient.probes.is_running = replace(patient.probes.is_running, gateway_identity=str(patient.probes.gateway_is))
+    found = patient.walk()
+    assert found["trust"].state is State.OK
+    assert (found["gateway"].state, found["permission"].state) == (State.SKIPPED, State.SKIPPED)
+    assert "certificate is a mesh's" in found["gateway"].sentence
+    assert "select_one" not in patient.probes.asked
+
+
 def break_(name: str, error: Exception) -> Callable[[Patient], None]:
     def unplug(patient: Patient) -> None:
         patient.probes.errors[name] = error  # type: ignore[assignment]

@@ -156,7 +156,7 @@ def verified(identity: SpiffeId, key: ec.EllipticCurvePrivateKey, chain_pem: str
         raise PeersFault("the authority answered with a certificate for another key")
     if uris != [str(identity)]:
         raise PeersFault(f"the authority answered with a certificate that is not for `{identity}`")
-    if len(chain) > CHAIN_CERTIFICATES_MAX or not _leads_to(chain, roots):
+    if len(chain) > CHAIN_CERTIFICATES_MAX or not leads_to(chain, roots):
         raise PeersFault("the authority answered with a chain that does not lead to its own bundle")
     secrets = Secrets(chain_pem=chain_pem, key_pem=key_pem(key), bundle_pem=bundle_pem)
     return Svid(identity, secrets, leaf.not_valid_after_utc, leaf.serial_number)
@@ -187,7 +187,7 @@ def _check_own(connection: socket.socket, path: Path) -> None:
         raise PeersFault(f"the authority at `{path}` belongs to another user")
 
 
-def _leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
+def leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
     """Each certificate is signed by the next one, the last by a root."""
     linked = all(_signed(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
     return linked and any(_signed(chain[-1], root) for root in roots)

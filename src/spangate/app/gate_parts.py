@@ -27,6 +27,7 @@ from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.adapters.unix_server import UnixServer, listening
 from spangate.app.authority_part import AuthorityPlan
+from spangate.app.gateway_trust import GatewayTrust, gateway_secrets
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.model.database import DatabasePath
@@ -84,15 +85,21 @@ class CheckpointPlan:
 
 
 def gateway_certificate(
-    stack: ExitStack, authority: AuthorityPlan, identity: SpiffeId, notice: Callable[[str], None]
+    stack: ExitStack,
+    authority: AuthorityPlan,
+    identity: SpiffeId,
+    trust: GatewayTrust,
+    roots_file: Path,
+    notice: Callable[[str], None],
 ) -> Path:
-    """The socket at which the gateway gets its certificate, which is renewed meanwhile."""
+    """The socket at which the gateway gets its certificate, which is renewed meanwhile, and its roots."""
     client = SvidClient(authority.own_door, SystemKeys())
     source = SecretSource()
     renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
     renewer.start()
     stack.callback(renewer.stop)
-    door = UnixServer(sds_app(source), authority.runtime / "sds.sock", name="certificate door")
+    secrets = gateway_secrets(trust, source, authority.trust_domain, roots_file, stack, problem=notice)
+    door = UnixServer(sds_app(secrets), authority.runtime / "sds.sock", name="certificate door")
     stack.enter_context(door)
     return door.path
 

@@ -198,6 +198,12 @@ class Chain:
 
     def _gateway(self) -> str:
         running, svid = self._needed(self._running), self._needed(self._svid)
+        if not running.gateway_is_own:
+            # gRPC verifies host names only.
+            raise NotChecked(
+                "not checked: the gateway's certificate is a mesh's and names no host; `spangate run` verifies its "
+                "SPIFFE ID"
+            )
         try:
             self._session = self._probes.session(running.gateway, svid, str(self._database().path))
         except CallRefused as refused:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,7 @@ from spangate.adapters.broker_client import BrokerClient
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.emulator import find_emulator
 from spangate.adapters.envoy import envoy_path
+from spangate.adapters.gateway_roots import RootsReader
 from spangate.adapters.intent_files import read_intent
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.ports import LOOPBACK
@@ -81,7 +83,10 @@ class World:
 
     def svid(self, running: Running, identity: SpiffeId) -> Svid:
         """As Probes."""
-        return SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        svid = SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        if running.gateway_is_own:
+            return svid
+        return replace(svid, secrets=replace(svid.secrets, bundle_pem=RootsReader(Path(running.gateway_roots)).pem))
 
     def gateways_certificate(self, address: str, bundle_pem: str) -> x509.Certificate:
         """As Probes."""
