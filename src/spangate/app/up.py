@@ -25,7 +25,7 @@ from spangate.adapters.spanner import create_database
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.zetasql_engine import precompile
 from spangate.app.authority_part import plan_authority
-from spangate.app.gate_parts import CheckpointPlan, gateway_certificate, start_gateway
+from spangate.app.gate_parts import gateway_certificate, plan_checkpoint, start_gateway
 from spangate.app.gateway_trust import read_trust
 from spangate.app.google_part import Tokens
 from spangate.app.real_spanner import RealSpanner, check_with_real
@@ -180,7 +180,7 @@ def _start(
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint_plan = CheckpointPlan.open(
+    checkpoint_plan = plan_checkpoint(
         stack, options.intent, options.shared_state, runtime, audit, state, live_at, broker=policy.google is not None
     )
     checkpoint = Starting(stack, checkpoint_plan.start)
