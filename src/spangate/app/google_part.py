@@ -8,6 +8,7 @@ Not here: the processes (broker_process.py, standin_process.py), the order of th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,7 +36,7 @@ from spangate.app.google import BROKER_SOCKET
 from spangate.app.starting import START_SECONDS_MAX, Starting
 from spangate.app.stopping import Stop
 from spangate.app.supervisor import Part
-from spangate.errors import PeersFault
+from spangate.errors import PeersFault, TryAgain
 from spangate.model.google import GoogleFederation, SubjectTokenType
 from spangate.model.policy import Policy
 from spangate.standin.derive import standin_config_for
@@ -116,8 +117,10 @@ class StandIn:
         """From now on, until `stack` ends, the process `pid()` hears of what changes."""
 
         def look() -> None:
-            if self._write():
-                os.kill(pid(), signal.SIGHUP)
+            # An authority that is away just now has changed nothing, and is told of elsewhere.
+            with contextlib.suppress(TryAgain):
+                if self._write():
+                    os.kill(pid(), signal.SIGHUP)
 
         tender = Periodic(look, STANDIN_LOOK, name="stand-in", problem=lambda text: problem(f"stand-in: {text}"))
         tender.start()
