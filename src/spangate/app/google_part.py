@@ -32,6 +32,7 @@ from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.app.authority_part import AuthorityPlan
 from spangate.app.door_part import DoorPlan
+from spangate.app.google import BROKER_SOCKET
 from spangate.app.starting import START_SECONDS_MAX, Starting
 from spangate.app.stopping import Stop
 from spangate.app.supervisor import Part
@@ -40,7 +41,6 @@ from spangate.model.google import GoogleFederation, SubjectTokenType
 from spangate.model.policy import Policy
 from spangate.standin.derive import standin_config_for
 
-BROKER_SOCKET = "broker.sock"
 _STANDIN_CONFIG = "standin.json"
 _STANDIN_ROOT = "standin-root.pem"
 # How late the stand-in knows of a change of the intent or of the authority's roots.
@@ -167,6 +167,8 @@ class Tokens:
             endpoints, ca_file = self._standin.endpoints, self._standin.ca_file
             self._standin_part = Part(self._standin.start(), self._standin.start)
             self.parts.append(self._standin_part)
+        # Where the broker exchanges tokens.
+        self.sts = endpoints.sts
         log = state.fresh_log("broker")
         self.broker_plan = plan_broker(stack, intent, runtime, authority, endpoints, ca_file, live_at, log)
         self._broker = Starting(stack, self.broker_plan.start)
