@@ -54,6 +54,9 @@ class Running:
     emulator: bool
     project: str
     google_trust_store: str = ""
+    # The token service that the broker asks, and who may vouch for a Spanner over TLS (a file); empty if there is none.
+    sts: str = ""
+    spanner_ca: str = ""
 
     @property
     def gateway_is_own(self) -> bool:

@@ -73,6 +73,7 @@ class AuthorityParts:
     inherited: Inherited
     say: Callable[[str], None]
     stack: ExitStack
+    # Who has been given which certificate, as far as it is reported.
     peers: Peers
     rotator: Rotator
     usage: GatewayUsage
@@ -227,7 +228,15 @@ def _own_door(parts: AuthorityParts) -> None:
 
 def _workload_api(parts: AuthorityParts) -> None:
     """For processes of this machine."""
-    open_workload_api(parts.stack, parts.authority, parts.tokens, parts.intent, parts.inherited.workload, parts.say)
+    open_workload_api(
+        parts.stack,
+        parts.authority,
+        parts.tokens,
+        parts.intent,
+        parts.inherited.workload,
+        parts.say,
+        peers=parts.peers,
+    )
 
 
 def _pods(parts: AuthorityParts) -> None:

@@ -247,6 +247,8 @@ def _start(
         emulator=options.spanner is None,
         project=_project(policy),
         google_trust_store=options.google_trust_store,
+        sts="" if tokens is None else tokens.sts,
+        spanner_ca="" if options.spanner is None else str(options.spanner.ca_file),
     )
     state.announce(running)
     stack.callback(state.withdraw)
