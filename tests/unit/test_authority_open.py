@@ -215,6 +215,28 @@ def test_many_threads_record_at_once(world: World) -> None:
     assert sum(one.kind == "svid" for one in world.store.issued()) == 40
 
 
+def test_a_copy_of_the_file_alone_has_the_state_while_the_authority_runs(world: World) -> None:
+    authority = world.open()
+    copy = world.path.with_name("copy.sqlite")
+    copy.write_bytes(world.path.read_bytes())
+    copied = AuthorityFile(copy, world.clock.now)
+    assert world.open(store=copied).bundle_pem() == authority.bundle_pem()
+
+
+def test_after_an_error_the_file_is_used_again(world: World) -> None:
+    authority = world.open()
+    with sqlite3.connect(world.path) as database:
+        database.execute("ALTER TABLE issued RENAME TO elsewhere")
+    with pytest.raises(TryAgain, match="no such table"):
+        signed(authority)
+    with sqlite3.connect(world.path) as database:
+        database.execute("ALTER TABLE elsewhere RENAME TO issued")
+    signed(authority)
+    world.store.close()
+    signed(authority)
+    assert sum(one.kind == "svid" for one in world.store.issued()) == 2
+
+
 def test_a_file_that_is_none_of_ours_is_not_touched(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database, but long enough to be looked at " * 10)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +50,8 @@ class AuthorityFile:
         self._path = path
         self._now = now
         self._lock = threading.Lock()
+        self._using = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
         self._recorded = 0
         try:
             path.touch(mode=0o600)
@@ -91,6 +93,8 @@ class AuthorityFile:
             database.execute("DELETE FROM generations")
             database.executemany("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", rows)
             database.execute("COMMIT")
+            # Into the file itself: a copy of that alone, without the log beside it, has the state.
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def record(self, issued: Issued) -> None:
         """Writes down what was issued: an `authority.ca.Record`. Raises TryAgain."""
@@ -126,18 +130,42 @@ class AuthorityFile:
             for kind, identity, serial, begins, ends, names in rows
         )
 
+    def close(self) -> None:
+        """Lets go of the file; it is opened again when it is needed."""
+        with self._using:
+            self._let_go()
+
+    def __del__(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        database, self._connection = self._connection, None
+        if database is not None:
+            with suppress(sqlite3.Error):
+                database.close()
+
     @contextmanager
     def _used(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own for each use: SQLite's belong to one thread."""
-        try:
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as database:
-                # On the disk when a transaction ends, also in a write-ahead log.
-                database.execute("PRAGMA synchronous = FULL")
-                yield database
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise TryAgain(f"cannot use the authority in `{self._path}`: {error}") from error
-            raise YourFault(f"`{self._path}` is not an authority's file: {error}", help="move it away") from error
+        """The connection, for one thread at a time; a new one after an error. To open one costs more than to write."""
+        with self._using:
+            try:
+                if self._connection is None:
+                    # Threads take turns.
+                    self._connection = sqlite3.connect(
+                        self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                    )
+                    # On the disk when a transaction ends, also in a write-ahead log.
+                    self._connection.execute("PRAGMA synchronous = FULL")
+                yield self._connection
+            except BaseException as error:
+                self._let_go()
+                if isinstance(error, sqlite3.OperationalError):
+                    raise TryAgain(f"cannot use the authority in `{self._path}`: {error}") from error
+                if isinstance(error, sqlite3.DatabaseError):
+                    raise YourFault(
+                        f"`{self._path}` is not an authority's file: {error}", help="move it away"
+                    ) from error
+                raise
 
 
 def _moment(seconds: int) -> datetime:
