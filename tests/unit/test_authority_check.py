@@ -19,11 +19,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fakes.clock import NOON
 from spangate.authority.check import BadCertificate, check_ca, check_svid
 from spangate.authority.template import (
-    INTERMEDIATE_SUBJECT,
-    ROOT_SUBJECT,
     SVID_SUBJECT,
     CaTemplate,
     SvidTemplate,
+    ca_subject,
 )
 from spangate.model.identity import SpiffeId
 
@@ -55,6 +54,10 @@ def named(text: str) -> x509.Name:
 
 
 Extension = tuple[x509.ExtensionType, bool]
+
+
+ROOT_SUBJECT = ca_subject("root", 1, ROOT_KEY.public_key())
+INTERMEDIATE_SUBJECT = ca_subject("intermediate", 1, ROOT_KEY.public_key())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from fakes.clock import FakeClock
 from spangate.adapters.authority_store import KEPT, AuthorityFile
 from spangate.adapters.key_keepers import KeyFiles, MemoryKeys
 from spangate.adapters.keys import SystemKeys, request_pem
-from spangate.authority.ca import INTERMEDIATE_RENEWAL, Authority
+from spangate.authority.ca import Authority
+from spangate.authority.founding import INTERMEDIATE_RENEWAL
 from spangate.authority.generations import AuthorityState
 from spangate.authority.keeper import KeyKeeper
 from spangate.authority.template import INTERMEDIATE_LIFETIME, ROOT_LIFETIME

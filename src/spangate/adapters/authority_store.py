@@ -1,4 +1,5 @@
-"""The authority's state in SQLite: certificates and who signs, and what was issued. Never a private key.
+"""The authority's state in SQLite: certificates, who signs, where a rotation stands, and what was issued. Never a
+private key.
 
 Rules: one file, 0600, write-ahead logged; a state is replaced in one transaction that is on the disk when `save`
 returns. Of leaves, those that have ended are forgotten after a while. A file that is none of ours is an error, never
@@ -15,35 +16,43 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spangate.authority.ca import Issued
-from spangate.authority.generations import AuthorityState, Generation
+from spangate.authority.generations import AuthorityState, Generation, LetGo, checked
 from spangate.authority.jwt_svid import IssuedJwt
-from spangate.errors import TryAgain, YourFault
+from spangate.authority.ledger import Held, Issued
+from spangate.authority.rotation import Phase
+from spangate.errors import Broken, TryAgain, YourFault
 
 FILE = "authority.sqlite"
 # Leaves that have ended are of interest for an inquiry on the days after.
 KEPT = timedelta(days=30)
 _BUSY_SECONDS = 5.0
 _PRUNE_EVERY = 1000
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS authority (
-  one INTEGER PRIMARY KEY CHECK (one = 1), trust_domain TEXT NOT NULL, signing INTEGER NOT NULL
+  one INTEGER PRIMARY KEY CHECK (one = 1), trust_domain TEXT NOT NULL, signing INTEGER NOT NULL, phase TEXT NOT NULL,
+  revision INTEGER NOT NULL, staged INTEGER NOT NULL, since INTEGER NOT NULL, numbers INTEGER NOT NULL,
+  confirmed TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, root_pem TEXT NOT NULL, root_key TEXT NOT NULL,
   intermediate_pem TEXT NOT NULL, intermediate_key TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS let_go (
+  number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, issuer TEXT NOT NULL, until INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS issued (
   serial TEXT PRIMARY KEY, kind TEXT NOT NULL, identity TEXT NOT NULL, not_before INTEGER NOT NULL,
-  not_after INTEGER NOT NULL, dns_names TEXT NOT NULL
+  not_after INTEGER NOT NULL, dns_names TEXT NOT NULL, generation INTEGER NOT NULL, revision INTEGER NOT NULL,
+  holder TEXT NOT NULL, in_use INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
+CREATE INDEX IF NOT EXISTS issued_by_holder ON issued (holder) WHERE in_use = 1;
 """
 
 
 class AuthorityFile:
-    """A StateStore, and the record of what was issued. Any thread may use it."""
+    """A StateStore, and the Ledger of what was issued. Any thread may use it."""
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Makes the file if need be. Raises YourFault for one that is none of ours, TryAgain if it cannot be used."""
@@ -70,16 +79,35 @@ class AuthorityFile:
     def load(self) -> AuthorityState | None:
         """See authority.generations.StateStore."""
         with self._used() as database:
-            row = database.execute("SELECT trust_domain, signing FROM authority").fetchone()
+            row = database.execute(
+                "SELECT trust_domain, signing, phase, revision, staged, since, numbers, confirmed FROM authority"
+            ).fetchone()
             if row is None:
                 return None
             found = database.execute(
                 "SELECT number, root_pem, root_key, intermediate_pem, intermediate_key FROM generations ORDER BY number"
             ).fetchall()
-        generations = tuple(Generation(*one) for one in found)
-        if row[1] not in {one.number for one in generations}:
-            raise YourFault(f"the authority in `{self._path}` is damaged", help="put a copy of the file back")
-        return AuthorityState(row[0], generations, row[1])
+            gone = database.execute("SELECT number, fingerprint, issuer, until FROM let_go ORDER BY number").fetchall()
+        trust_domain, signing, phase, revision, staged, since, numbers, confirmed = row
+        try:
+            return checked(
+                AuthorityState(
+                    trust_domain,
+                    tuple(Generation(*one) for one in found),
+                    signing,
+                    Phase(phase),
+                    revision,
+                    staged,
+                    _moment(since),
+                    numbers,
+                    tuple(LetGo(number, root, issuer, _moment(until)) for number, root, issuer, until in gone),
+                    frozenset(filter(None, confirmed.split("\n"))),
+                )
+            )
+        except (Broken, ValueError, IndexError) as error:
+            raise YourFault(
+                f"the authority in `{self._path}` is damaged: {error}", help="put a copy of the file back"
+            ) from error
 
     def save(self, state: AuthorityState) -> None:
         """See authority.generations.StateStore."""
@@ -87,17 +115,24 @@ class AuthorityFile:
             (one.number, one.root_pem, one.root_key, one.intermediate_pem, one.intermediate_key)
             for one in state.generations
         ]
+        gone = [(one.number, one.fingerprint, one.issuer, int(one.until.timestamp())) for one in state.let_go]
+        row = (
+            *(state.trust_domain, state.signing, state.phase.value, state.revision, state.staged),
+            *(int(state.since.timestamp()), state.numbers, "\n".join(sorted(state.confirmed))),
+        )
         with self._used() as database:
             database.execute("BEGIN IMMEDIATE")
-            database.execute("INSERT OR REPLACE INTO authority VALUES (1, ?, ?)", (state.trust_domain, state.signing))
+            database.execute("INSERT OR REPLACE INTO authority VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             database.execute("DELETE FROM generations")
             database.executemany("INSERT INTO generations VALUES (?, ?, ?, ?, ?)", rows)
+            database.execute("DELETE FROM let_go")
+            database.executemany("INSERT INTO let_go VALUES (?, ?, ?, ?)", gone)
             database.execute("COMMIT")
             # Into the file itself: a copy of that alone, without the log beside it, has the state.
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def record(self, issued: Issued) -> None:
-        """Writes down what was issued: an `authority.ca.Record`. Raises TryAgain."""
+        """See authority.ledger.Ledger. Raises TryAgain."""
         self._write(f"{issued.serial:x}", issued)
 
     def record_token(self, issued: IssuedJwt) -> None:
@@ -107,27 +142,59 @@ class AuthorityFile:
 
     def _write(self, number: str, issued: Issued) -> None:
         begins, ends = (int(moment.timestamp()) for moment in (issued.not_before, issued.not_after))
-        row = (number, issued.kind, issued.identity, begins, ends, "\n".join(issued.dns_names))
+        row = (
+            *(number, issued.kind, issued.identity, begins, ends, "\n".join(issued.dns_names)),
+            *(issued.generation, issued.revision, issued.holder, int(issued.kind == "svid")),
+        )
         with self._lock:
             self._recorded += 1
             prune = self._recorded % _PRUNE_EVERY == 0
         with self._used() as database:
-            database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             if prune:
                 oldest = int((self._now() - KEPT).timestamp())
                 database.execute("DELETE FROM issued WHERE kind IN ('svid', 'jwt') AND not_after < ?", (oldest,))
+
+    def held(self, now: datetime) -> tuple[Held, ...]:
+        """See authority.ledger.Ledger."""
+        with self._used() as database:
+            rows = database.execute(
+                "SELECT holder, identity, generation, revision, MAX(not_after) FROM issued"
+                " WHERE in_use = 1 AND not_after > ? GROUP BY holder, identity, generation, revision",
+                (int(now.timestamp()),),
+            ).fetchall()
+        return tuple(
+            Held(holder, identity, generation, revision, _moment(until))
+            for holder, identity, generation, revision, until in rows
+        )
+
+    def replaced(self, holder: str, generation: int) -> None:
+        """See authority.ledger.Ledger."""
+        self._out_of_use("holder = ? AND generation <> ?", (holder, generation))
+
+    def given_up(self, holder: str) -> None:
+        """See authority.ledger.Ledger."""
+        self._out_of_use("holder = ?", (holder,))
+
+    def _out_of_use(self, which: str, values: tuple[str | int, ...]) -> None:
+        with self._used() as database:
+            # `which` is one of the two texts above.
+            database.execute(f"UPDATE issued SET in_use = 0 WHERE in_use = 1 AND {which}", values)  # noqa: S608
 
     def issued(self) -> tuple[Issued, ...]:
         """Everything that is written down, in the order of ends."""
         with self._used() as database:
             rows = database.execute(
-                "SELECT kind, identity, serial, not_before, not_after, dns_names FROM issued ORDER BY not_after, serial"
+                "SELECT kind, identity, serial, not_before, not_after, dns_names, generation, revision, holder"
+                " FROM issued ORDER BY not_after, serial"
             ).fetchall()
         return tuple(
             Issued(
-                kind, identity, int(serial, 16), _moment(begins), _moment(ends), tuple(filter(None, names.split("\n")))
+                *(kind, identity, int(serial, 16), _moment(begins), _moment(ends)),
+                tuple(filter(None, names.split("\n"))),
+                *rest,
             )
-            for kind, identity, serial, begins, ends, names in rows
+            for kind, identity, serial, begins, ends, names, *rest in rows
         )
 
     def close(self) -> None:

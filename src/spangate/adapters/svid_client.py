@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from spangate.adapters.keys import key_pem, request_pem
 from spangate.adapters.sds_door import Secrets
 from spangate.adapters.unix_server import check_socket_path, peer_uid
-from spangate.authority.ca import Authority, Keys
+from spangate.authority.ca import Authority
+from spangate.authority.founding import Keys
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 

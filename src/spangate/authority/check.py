@@ -9,6 +9,7 @@ Not here: building and signing (ca.py), what a template may hold (template.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from spangate.authority.request import CURVES_ACCEPTED
 from spangate.authority.template import (
@@ -30,6 +31,7 @@ from spangate.authority.template import (
     SVID_SUBJECT,
     CaTemplate,
     SvidTemplate,
+    key_id,
 )
 from spangate.errors import Broken
 
@@ -53,6 +55,7 @@ _CA_EXTENSIONS = {
 }
 _SVID_USAGE = frozenset({"digital_signature"})
 _CA_USAGE = frozenset({"key_cert_sign", "crl_sign"})
+_CA_NAME = re.compile(r"spangate (?:root|intermediate) [1-9][0-9]{0,8} ([0-9a-f]{16})", re.ASCII)
 
 
 class BadCertificate(Broken):
@@ -93,6 +96,7 @@ def check_ca(certificate: x509.Certificate, template: CaTemplate, issuer: x509.C
     _check_common(certificate, template, issuer)
     _check_extension_set(certificate, _CA_EXTENSIONS)
     _require(certificate.subject == template.subject, "the subject is not the asked one")
+    _check_ca_name(certificate, issuer)
     constraints = _extension(certificate, x509.BasicConstraints)
     _require(constraints.ca, "a signing certificate says CA:FALSE")
     _require(constraints.path_length == template.path_length, "the path length is not the asked one")
@@ -102,6 +106,17 @@ def check_ca(certificate: x509.Certificate, template: CaTemplate, issuer: x509.C
     life_max = ROOT_LIFETIME if template.path_length == ROOT_PATH_LENGTH else INTERMEDIATE_LIFETIME
     _require(life <= life_max + CA_BACKDATE, "a signing certificate lives longer than any may")
     return certificate
+
+
+def _check_ca_name(certificate: x509.Certificate, root: x509.Certificate) -> None:
+    """The name tells the root: whoever sees only the issuer of a leaf must not take one root for another."""
+    key = root.public_key()
+    names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    found = _CA_NAME.fullmatch(names[0]) if len(names) == 1 else None
+    _require(
+        isinstance(key, ec.EllipticCurvePublicKey) and found is not None and found[1] == key_id(key),
+        "its name does not tell its root",
+    )
 
 
 def _require(holds: bool, otherwise: str) -> None:

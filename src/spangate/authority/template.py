@@ -9,16 +9,19 @@ Rules (SPIFFE X509-SVID):
 - section 4.3: key usage is critical: leaves sign (`digitalSignature`) and nothing else, signing certificates set
   `keyCertSign` and may set `cRLSign`;
 - section 4.4: leaves carry both `serverAuth` and `clientAuth`.
+Of our own: the subject of a signing certificate names its generation and its root's key.
 Not here: signing (ca.py), holding a signed certificate against its template (check.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
@@ -42,6 +45,10 @@ INTERMEDIATE_PATH_LENGTH = 0
 # 159 bits at most, positive: 20 octets with a clear sign bit (RFC 5280, section 4.1.2.2).
 SERIAL_BITS_MAX = 159
 
+# 64 bits tell the roots of one trust domain apart; a name has room for 64 characters (RFC 5280, ub-common-name).
+KEY_ID_HEX_DIGITS = 16
+CA_ORGANIZATION = "spangate"
+
 DNS_NAMES_MAX = 8
 DNS_NAME_CHARACTERS_MAX = 253
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -49,18 +56,26 @@ _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME = re.compile(rf"(?:{_DNS_LABEL}\.)*(?![0-9]+\Z){_DNS_LABEL}", re.ASCII)
 
 
-def ca_subject(role: str) -> x509.Name:
-    """The fixed subject of a signing certificate. The trust domain is not in it: it may be longer than a name may."""
+def key_id(key: ec.EllipticCurvePublicKey) -> str:
+    """What tells keys apart in names: the first half of a SHA-256 over the public key, in hex."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()[:KEY_ID_HEX_DIGITS]
+
+
+def ca_subject(role: str, number: int, root_key: ec.EllipticCurvePublicKey) -> x509.Name:
+    """The subject of a signing certificate: `role` is `root` or `intermediate`, `number` its generation.
+
+    No two roots share a name, so that the issuer of a leaf tells which root it stands under. The trust domain is not in
+    it: it may be longer than a name may.
+    """
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "spangate"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"spangate {role}"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, CA_ORGANIZATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"spangate {role} {number} {key_id(root_key)}"),
         ]
     )
 
 
-ROOT_SUBJECT = ca_subject("root")
-INTERMEDIATE_SUBJECT = ca_subject("intermediate")
 SVID_SUBJECT = x509.Name([])
 
 

@@ -192,6 +192,30 @@ def jwks(intent: IntentOption = Path(INTENT_FILE)) -> None:
 
 
 @app.command(
+    epilog="Examples: spangate cacerts --current now --out steps; "
+    "spangate cacerts --current now --check steps/1-trust-both"
+)
+@_command
+def cacerts(
+    current: Annotated[Path, typer.Option(metavar="FOLDER", help="The files of the mesh's `cacerts` as it is now.")],
+    new: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The files of the authority to be; left out, a new root is made."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where the steps are written, with private keys.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Only say whether these files may follow the current ones.")
+    ] = None,
+) -> None:
+    """Rotate the root of an Istio mesh: the `cacerts` secret for each step, checked."""
+    from spangate.cli.mesh_roots import cacerts_command
+
+    cacerts_command(out, current, new, check, folder)
+
+
+@app.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="Examples: spangate run --as checkout -- python checkout.py; spangate run --as shop/intruder -- env",
 )

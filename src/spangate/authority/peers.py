@@ -1,0 +1,140 @@
+"""Who holds certificates or trust bundles, and what each has been seen to hold: what the gates of a rotation measure.
+
+Rules: a peer is an instance (one running program, one stream) that reports again and again what is really in use there,
+not what it was sent. Who falls silent without a goodbye is not gone: its certificate is still recorded (ledger.py), and
+counts until it has ended. A goodbye says that the private key is gone too; whoever cannot know that must not say it.
+This is lost with the process, and need not be kept: whoever lives reports again, and the ledger knows of all others.
+Not here: what is concluded (gate.py), how reports come in (adapters/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from spangate.authority.generations import AuthorityState
+from spangate.authority.ledger import Ledger
+from spangate.authority.rotation import Phase
+from spangate.errors import TryAgain, YourFault
+
+# A peer reports each few seconds; one that misses this many seconds does not connect to anything just now.
+LEASE = timedelta(seconds=15)
+# A single host's programs are some dozens; each costs a few hundred bytes here.
+PEERS_MAX = 20_000
+INSTANCE_CHARACTERS_MAX = 128
+# Roots that a peer may say it trusts: ours are two, and a mesh may add its own.
+TRUSTS_MAX = 16
+# How soon a peer is to report again: while a rotation is under way, and while there is none.
+AGAIN_SOON, AGAIN = timedelta(seconds=1), timedelta(seconds=4)
+# So many reports a second are a small part of what the authority can answer.
+REPORTS_PER_SECOND_MAX = 200
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Now, aware, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A peer as it was last seen. `kind`: what it is, for people. `trusts`: fingerprints of roots. `uses`: that of the
+    root over the certificate in use; empty if it has none. `at`: when (aware, UTC).
+    """
+
+    instance: str
+    identity: str
+    kind: str
+    trusts: frozenset[str]
+    uses: str
+    at: datetime
+
+    def connected(self, now: datetime) -> bool:
+        """Whether it has been heard of lately."""
+        return now - self.at <= LEASE
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a peer is to do now: fetch a certificate, or take the bundle; and when to report again."""
+
+    renew: bool
+    bundle: bool
+    again: timedelta
+
+
+class Peers:
+    """Any thread may use it: each change is one assignment."""
+
+    def __init__(self, state: Callable[[], AuthorityState], ledger: Ledger, clock: Clock) -> None:
+        """`state`: what is in force."""
+        self._state = state
+        self._ledger = ledger
+        self._clock = clock
+        self._seen: dict[str, Seen] = {}
+        self._alive: dict[str, Callable[[], bool]] = {}
+
+    def seen(
+        self,
+        instance: str,
+        identity: str,
+        *,
+        kind: str,
+        trusts: frozenset[str],
+        uses: str,
+        alive: Callable[[], bool] | None = None,
+    ) -> Wanted:
+        """What `instance` holds at this moment. `alive` tells later whether its process still runs, if that can be
+        known for sure. Raises YourFault, TryAgain, and what the ledger raises.
+        """
+        if not instance or len(instance) > INSTANCE_CHARACTERS_MAX or len(trusts) > TRUSTS_MAX:
+            raise YourFault("a peer's report without a name, with a long one, or with too many roots")
+        before = self._seen.get(instance)
+        if before is None and len(self._seen) >= PEERS_MAX:
+            raise TryAgain(f"there are more than {PEERS_MAX} peers")
+        state = self._state()
+        if uses and (before is None or before.uses != uses):
+            for one in state.generations:
+                if one.fingerprint == uses:
+                    self._ledger.replaced(instance, one.number)
+        self._seen[instance] = Seen(instance, identity, kind, trusts, uses, self._clock.now())
+        if alive is not None:
+            self._alive[instance] = alive
+        roots = {one.fingerprint for one in state.generations}
+        return Wanted(
+            renew=bool(uses) and uses != state.signer.fingerprint,
+            bundle=trusts != roots,
+            again=self._again(state),
+        )
+
+    def gone(self, instance: str) -> None:
+        """`instance` has ended, and its private keys with it. Raises what the ledger raises."""
+        if instance:
+            self._ledger.given_up(instance)
+        self._seen.pop(instance, None)
+        self._alive.pop(instance, None)
+
+    def tend(self) -> None:
+        """Lets go of those whose process has ended, and of silent ones that hold nothing which has not ended."""
+        now = self._clock.now()
+        for instance, alive in tuple(self._alive.items()):
+            if not alive():
+                self.gone(instance)
+        silent = [one for one in self.all() if not one.connected(now)]
+        if silent:
+            holders = {one.holder for one in self._ledger.held(now)}
+            for one in silent:
+                if one.instance not in holders:
+                    self._seen.pop(one.instance, None)
+                    self._alive.pop(one.instance, None)
+
+    def all(self) -> tuple[Seen, ...]:
+        """Everybody who is known, silent ones too."""
+        return tuple(self._seen.values())
+
+    def _again(self, state: AuthorityState) -> timedelta:
+        soon = AGAIN if state.phase is Phase.STEADY else AGAIN_SOON
+        return max(soon, timedelta(seconds=len(self._seen) / REPORTS_PER_SECOND_MAX))
