@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fakes.clock import NOON
-from spangate.authority.check import BadCertificate, check_ca, check_svid
+from spangate.authority.check import BadCertificate, Issuer, check_ca, check_svid
 from spangate.authority.template import (
     SVID_SUBJECT,
     CaTemplate,
@@ -128,6 +128,7 @@ def leaf() -> Cert:
 
 ROOT, INTERMEDIATE = ca(ROOT_SUBJECT, ROOT_KEY, 1, 1), ca(INTERMEDIATE_SUBJECT, INTERMEDIATE_KEY, 2, 0)
 ROOT_CERTIFICATE, INTERMEDIATE_CERTIFICATE = ROOT.built(), INTERMEDIATE.built()
+ISSUER = Issuer.of(INTERMEDIATE_CERTIFICATE, ROOT_CERTIFICATE)
 SVID_TEMPLATE = SvidTemplate(
     CHECKOUT, ("localhost",), INTERMEDIATE_SUBJECT, LEAF_KEY.public_key(), 3, not_before=BEGINS, not_after=ENDS
 )
@@ -227,14 +228,14 @@ WRONG_LEAVES: dict[str, tuple[Callable[[Cert], Cert], str]] = {
 
 def test_a_right_leaf_passes() -> None:
     right = leaf().built()
-    assert check_svid(right, SVID_TEMPLATE, INTERMEDIATE_CERTIFICATE, ROOT_CERTIFICATE) is right
+    assert check_svid(right, SVID_TEMPLATE, ISSUER) is right
 
 
 @pytest.mark.parametrize("name", WRONG_LEAVES)
 def test_a_wrong_leaf_is_found(name: str) -> None:
     change, sentence = WRONG_LEAVES[name]
     with pytest.raises(BadCertificate, match=sentence):
-        check_svid(change(leaf()).built(), SVID_TEMPLATE, INTERMEDIATE_CERTIFICATE, ROOT_CERTIFICATE)
+        check_svid(change(leaf()).built(), SVID_TEMPLATE, ISSUER)
 
 
 WRONG_TEMPLATES: dict[str, tuple[SvidTemplate, Cert, str]] = {
@@ -270,7 +271,7 @@ WRONG_TEMPLATES: dict[str, tuple[SvidTemplate, Cert, str]] = {
 def test_a_wrong_template_is_found_although_the_certificate_obeys_it(name: str) -> None:
     template, certificate, sentence = WRONG_TEMPLATES[name]
     with pytest.raises(BadCertificate, match=sentence):
-        check_svid(certificate.built(), template, INTERMEDIATE_CERTIFICATE, ROOT_CERTIFICATE)
+        check_svid(certificate.built(), template, ISSUER)
 
 
 def test_a_serial_number_that_is_not_positive_is_found() -> None:
@@ -282,7 +283,7 @@ def test_a_serial_number_that_is_not_positive_is_found() -> None:
         warnings.simplefilter("ignore")  # cryptography says that it will refuse such certificates one day
         certificate = x509.load_der_x509_certificate(der.replace(version + three, version + zero))
         with pytest.raises(BadCertificate, match="serial number is not positive"):
-            check_svid(certificate, SVID_TEMPLATE, INTERMEDIATE_CERTIFICATE, ROOT_CERTIFICATE)
+            check_svid(certificate, SVID_TEMPLATE, ISSUER)
 
 
 def test_a_key_of_a_curve_nobody_may_use_is_found_although_the_template_has_it() -> None:
@@ -292,15 +293,14 @@ def test_a_key_of_a_curve_nobody_may_use_is_found_although_the_template_has_it()
         check_svid(
             certificate.built(),
             replace(SVID_TEMPLATE, public_key=key.public_key()),
-            INTERMEDIATE_CERTIFICATE,
-            ROOT_CERTIFICATE,
+            ISSUER,
         )
 
 
-def test_a_leaf_whose_issuer_the_root_did_not_sign_is_found() -> None:
+def test_an_issuer_that_the_root_did_not_sign_is_none() -> None:
     stranger = replace(INTERMEDIATE, signing_key=OTHER_KEY).built()
     with pytest.raises(BadCertificate, match="did not sign"):
-        check_svid(leaf().built(), SVID_TEMPLATE, stranger, ROOT_CERTIFICATE)
+        Issuer.of(stranger, ROOT_CERTIFICATE)
 
 
 def test_right_signing_certificates_pass() -> None:

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spangate.authority.build import signed_svid
-from spangate.authority.check import check_svid
+from spangate.authority.check import Issuer, check_svid
 from spangate.authority.founding import INTERMEDIATE_RENEWAL, Keys, facts, new_generation, pem, with_new_intermediate
 from spangate.authority.generations import (
     AuthorityState,
@@ -71,21 +71,32 @@ class _InForce:
 
     state: AuthorityState
     roots: tuple[x509.Certificate, ...]
-    root: x509.Certificate
     intermediate: x509.Certificate
+    intermediate_pem: str
     intermediate_key: ec.EllipticCurvePrivateKey
+    issuer: Issuer
     bundle_pem: str
 
     @classmethod
     def of(cls, state: AuthorityState, keeper: KeyKeeper) -> _InForce:
-        """Raises YourFault if the signer's key is not in the keeper, or is not its key."""
+        """Raises YourFault if the signer's key is not in the keeper, or is not its key; BadCertificate if its
+        certificate is not of its root.
+        """
         signer = state.signer
         intermediate = signer.intermediate
         key = keeper.open(signer.intermediate_key)
         if key.public_key() != intermediate.public_key():
             raise YourFault(f"the key `{signer.intermediate_key}` is not that of the authority's intermediate")
         roots = tuple(one.root for one in state.generations)
-        return cls(state, roots, signer.root, intermediate, key, "".join(pem(root) for root in roots))
+        return cls(
+            state=state,
+            roots=roots,
+            intermediate=intermediate,
+            intermediate_pem=pem(intermediate),
+            intermediate_key=key,
+            issuer=Issuer.of(intermediate, signer.root),
+            bundle_pem="".join(pem(root) for root in roots),
+        )
 
 
 class Authority:
@@ -209,11 +220,11 @@ class Authority:
                 not_before=self._beginning(by.intermediate),
                 not_after=self._end(by.intermediate),
             )
-            leaf = check_svid(signed_svid(template, by.intermediate_key), template, by.intermediate, by.root)
+            leaf = check_svid(signed_svid(template, by.intermediate_key), template, by.issuer)
             written = facts("svid", str(spiffe_id), leaf, names)
             state = by.state
             self._record(replace(written, generation=state.signing, revision=state.revision, holder=holder))
-        return IssuedSvid(pem(leaf) + pem(by.intermediate), template.not_after, leaf.serial_number, by.bundle_pem)
+        return IssuedSvid(pem(leaf) + by.intermediate_pem, template.not_after, leaf.serial_number, by.bundle_pem)
 
     def _beginning(self, intermediate: x509.Certificate) -> datetime:
         now, beginning = _whole_second(self._clock.now()), intermediate.not_valid_before_utc

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from cryptography import x509
@@ -62,11 +63,22 @@ class BadCertificate(Broken):
     """A certificate just signed is not what it should be; it is thrown away."""
 
 
-def check_svid(
-    certificate: x509.Certificate, template: SvidTemplate, issuer: x509.Certificate, root: x509.Certificate
-) -> x509.Certificate:
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A certificate that signs leaves, and that its root has signed: checked once, since neither changes."""
+
+    certificate: x509.Certificate
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate, root: x509.Certificate) -> Issuer:
+        """Raises BadCertificate if `root` did not sign it."""
+        _check_signed(certificate, root)
+        return cls(certificate)
+
+
+def check_svid(certificate: x509.Certificate, template: SvidTemplate, issuer: Issuer) -> x509.Certificate:
     """`certificate`, if it is exactly the leaf that `template` asks for, signed by `issuer`; else BadCertificate."""
-    _check_common(certificate, template, issuer)
+    _check_common(certificate, template, issuer.certificate)
     _check_extension_set(certificate, _SVID_EXTENSIONS)
     _require(certificate.subject == SVID_SUBJECT, "the subject is not empty")
     constraints = _extension(certificate, x509.BasicConstraints)
@@ -83,8 +95,7 @@ def check_svid(
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     _require(life <= SVID_LIFETIME_MAX + SVID_BACKDATE, "a leaf lives longer than any may")
     # The issuer may sign only for the trust domain whose name it carries.
-    _check_names(issuer, f"spiffe://{template.identity.trust_domain}", ())
-    _check_signed(issuer, root)
+    _check_names(issuer.certificate, f"spiffe://{template.identity.trust_domain}", ())
     return certificate
 
 
