@@ -37,7 +37,7 @@ from spangate.adapters.seal_keys import FILE, FileSealKeys
 from spangate.adapters.state import runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient, sign_here
 from spangate.adapters.unix_server import UnixServer
-from spangate.app.up import filter_file
+from spangate.app.gate_parts import filter_file
 from spangate.authority.ca import Authority
 from spangate.checkpoint.sealing import SealKey
 from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
@@ -212,6 +212,17 @@ class Up:
     def child(self, part: str) -> int:
         """The pid of the child whose command line contains `part`."""
         return next(pid for pid, line in self.children.items() if part in line)
+
+    def part(self, part: str) -> int | None:
+        """The pid of the child of now whose command line contains `part`; parts are started again."""
+        return next((pid for pid, line in descendants(self.process.pid).items() if part in line), None)
+
+    def kill_part(self, part: str) -> int:
+        """Ends it by SIGKILL and returns once another one is there: its pid."""
+        before = self.part(part)
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        return eventually(lambda: (now := self.part(part)) != before and now, f"{part} is started again", 10)
 
     @property
     def gateway_pid(self) -> int:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -24,6 +25,7 @@ ISSUER = "https://id.shop.example"
 POOL = "projects/123456789012/locations/global/workloadIdentityPools/mesh"
 PROVIDER = f"{POOL}/providers/spangate"
 AUDIENCE = f"//iam.googleapis.com/{PROVIDER}"
+X509_AUDIENCE = f"{AUDIENCE}-x509"
 TRUST_DOMAIN = "shop.example"
 SUBJECT = f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/checkout"
 MAPPED = "ns/shop/sa/checkout"
@@ -111,6 +113,19 @@ def provider(issuer: FakeIssuer, **changes: Any) -> dict[str, Any]:
     }
 
 
+def x509_provider(*anchors: str) -> dict[str, Any]:
+    claim = "assertion.san.uri"
+    return {
+        "name": "spangate-x509",
+        "attributeMapping": {
+            "google.subject": f"{claim}.extract('spiffe://{TRUST_DOMAIN}/{{id}}')",
+            "attribute.spiffe_id": claim,
+        },
+        "attributeCondition": f"{claim}.startsWith('spiffe://{TRUST_DOMAIN}/')",
+        "x509": {"trustStore": {"trustAnchors": [{"pemCertificate": pem} for pem in anchors]}},
+    }
+
+
 def configuration(*providers: Mapping[str, Any], **pool: Any) -> dict[str, Any]:
     """One pool with `providers`; an account for one identity, and a chain of delegates."""
     return {
@@ -167,7 +182,9 @@ class FakeGoogle:
         return self.ask(Asked("POST", path, "application/json", authorization, data))
 
     def introspect(self, token: str) -> Mapping[str, Any]:
-        status, body = self.ask(Asked("POST", "/v1/introspect", FORM, body=f"token={token}".encode()))
+        status, body = self.ask(
+            Asked("POST", "/v1/introspect", FORM, body=urlencode({"token": token}, errors="replace").encode())
+        )
         assert status == 200, body
         return body
 

@@ -390,7 +390,7 @@ def test_a_token_ends(google: FakeGoogle) -> None:
 
 @pytest.mark.parametrize("token", ["", "x", "spangate-standin.", "spangate-standin.e30.x", "ya29.something", "\u00e9"])
 def test_no_other_token_is_active(google: FakeGoogle, token: str) -> None:
-    assert google.introspect(token.encode().decode("latin-1").encode("ascii", "ignore").decode()) == {"active": False}
+    assert google.introspect(token) == {"active": False}
 
 
 def test_the_names_of_groups_and_attributes_are_mapped(google: FakeGoogle) -> None:

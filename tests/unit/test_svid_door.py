@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fakes.clock import NOON, FakeClock
@@ -18,7 +19,7 @@ from fakes.keys import FakeKeys
 from fakes.tokens import jwt_authority
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import SvidClient, verified
-from spangate.adapters.svid_door import BODY_BYTES_MAX, svid_app
+from spangate.adapters.svid_door import BODY_BYTES_MAX, own_app, svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_svid import JwtAuthority
@@ -211,3 +212,19 @@ def test_an_answer_that_makes_no_sense_is_the_authority_s_fault(
     path = tmp_path_factory.mktemp("d") / "a.sock"
     with UnixServer(nonsense, path), pytest.raises(error, match=sentence):
         SvidClient(path, FakeKeys()).fetch(CHECKOUT)
+
+
+def test_the_own_door_signs_spangates_own_identities_with_their_names_and_nothing_else(
+    door: Door, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("o") / "o.sock"
+    with UnixServer(own_app(door.authority, {GATEWAY: ("localhost",)}), path, name="own"):
+        svid = SvidClient(path, FakeKeys()).fetch(GATEWAY)
+        leaf = x509.load_pem_x509_certificates(svid.secrets.chain_pem.encode())[0]
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+        for identity in (str(CHECKOUT), "spiffe://other.example/ns/spangate/sa/gateway", "nonsense"):
+            status, _ = post(path, "/sign", json.dumps({"identity": identity, "csr": REQUEST}).encode())
+            assert status in (400, 403)
+        for target in ("/token", "/keys", "/bundle"):
+            assert post(path, target, b"{}")[0] == 404

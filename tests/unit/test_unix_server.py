@@ -17,7 +17,7 @@ import pytest
 
 from fakes.http import get
 from spangate.adapters import unix_server
-from spangate.adapters.unix_server import SOCKET_PATH_BYTES_MAX, UnixServer, bind, peer_uid
+from spangate.adapters.unix_server import SOCKET_PATH_BYTES_MAX, UnixServer, bind, listening, peer_uid
 from spangate.errors import Broken, TryAgain, YourFault
 
 
@@ -211,3 +211,39 @@ def test_stopping_twice_and_before_the_start_does_nothing_and_starting_twice_is_
         server.start()
     server.stop()
     server.stop()
+
+
+def test_a_socket_that_was_handed_over_is_served_and_left_as_it_is(directory: Path) -> None:
+    path = directory / "x.sock"
+    listener = listening(path)
+    try:
+        for _ in range(2):
+            with UnixServer(hello, path, listener=listener.dup()):
+                assert get(path, "/") == (200, b"hello")
+            assert path.is_socket()
+    finally:
+        listener.close()
+
+
+def test_whoever_connects_while_nobody_serves_a_socket_that_is_handed_over_waits(directory: Path) -> None:
+    path = directory / "x.sock"
+    listener = listening(path)
+    answers: list[tuple[int, bytes]] = []
+    asker = threading.Thread(target=lambda: answers.append(get(path, "/")))
+    try:
+        asker.start()
+        time.sleep(0.2)
+        assert answers == []
+        with UnixServer(hello, path, listener=listener.dup()):
+            asker.join(10)
+        assert answers == [(200, b"hello")]
+    finally:
+        listener.close()
+
+
+def test_only_the_process_that_is_named_gets_in(directory: Path) -> None:
+    path = directory / "x.sock"
+    with UnixServer(hello, path, peer_pid=os.getpid()):
+        assert get(path, "/") == (200, b"hello")
+    with UnixServer(hello, path, peer_pid=os.getppid()), pytest.raises((OSError, http.client.HTTPException)):
+        get(path, "/")

@@ -41,7 +41,7 @@ def envoy_path() -> str:
 
 
 class EnvoyChild:
-    """A running Envoy with one listener. `stop` ends it."""
+    """A running Envoy with one listener. `again` starts its successor, `stop` ends it."""
 
     def __init__(
         self, name: str, bootstrap: Mapping[str, object], directory: Path, admin_socket: Path, log: Path, workers: int
@@ -53,7 +53,13 @@ class EnvoyChild:
         argv = [envoy_path(), "--config-path", str(config), "--concurrency", str(workers)]
         # Several Envoys of one user must not share memory for a hot restart that never comes.
         argv += ["--disable-hot-restart", "--file-flush-interval-msec", str(LOG_FLUSH_MS), "--log-level", "warning"]
+        self._name, self._argv, self._log = name, argv, log
         self.child = Child(name, argv, log)
+
+    def again(self) -> Child:
+        """Another process with the same configuration, after the one before has ended."""
+        self.child = Child(self._name, self._argv, self._log)
+        return self.child
 
     def wait_until_ready(self, listener: str) -> int:
         """The port of `listener` once Envoy serves on it. Raises PeersFault or TryAgain (port taken)."""

@@ -42,6 +42,8 @@ _FILE_BYTES_MAX = 4 * 1024
 # Some 0.1 s and 32 MiB for each guess; "N = 2^15" is what RFC 7914's author gives for interactive use. Part of the
 # format: a file cannot ask for less, or for all memory there is.
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**15, 8, 1
+# An authority has half a dozen keys at a time.
+_CIPHERS_MAX = 64
 _SALT_BYTES, _NONCE_BYTES, _AES_BYTES = 16, 12, 32
 
 
@@ -86,6 +88,8 @@ class KeyFiles:
             )
         self._directory = directory
         self._passphrase = passphrase
+        # By salt: each costs 0.1 s, and a key that has just been made is opened next.
+        self._ciphers: dict[bytes, AESGCM] = {}
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = directory.stat()
@@ -148,8 +152,13 @@ class KeyFiles:
 
     def _cipher(self, salt: bytes) -> AESGCM:
         """For one file; the salt makes it another for each, so that no nonce meets one key twice."""
+        known = self._ciphers.get(salt)
+        if known is not None:
+            return known
         derived = Scrypt(salt=salt, length=_AES_BYTES, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P).derive(self._passphrase)
-        return AESGCM(derived)
+        if len(self._ciphers) >= _CIPHERS_MAX:
+            self._ciphers.clear()
+        return self._ciphers.setdefault(salt, AESGCM(derived))
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{check_key_name(name)}{_SUFFIX}"
@@ -179,6 +188,11 @@ class KeyFiles:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def new_passphrase() -> bytes:
+    """A random one, for keys that nobody has to open later."""
+    return secrets.token_urlsafe(_AES_BYTES).encode("ascii")
 
 
 def _bound(name: str) -> bytes:

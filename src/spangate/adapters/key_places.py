@@ -1,8 +1,8 @@
-"""Where the authority's keys are kept: what `up --keys` names, and the keeper for it.
+"""Where the authority's keys are kept: what `up --keys` names, what unlocks it, and the keeper for it.
 
 Rules: a word with a scheme is a token or a key ring; everything else is a directory. What unlocks the place (a
 passphrase or a PIN) is read from a file, as key_keepers.find_passphrase says; Google's credentials are found as its
-libraries find them. Libraries that only one kind of place needs are extras, and are loaded when such a place is named.
+libraries find them. Libraries that only one kind of place needs are extras, and are loaded when such a place is opened.
 Not here: the keepers (key_keepers.py, pkcs11_keys.py, kms_keys.py).
 """
 
@@ -17,16 +17,26 @@ from spangate.authority.keeper import KeyKeeper
 from spangate.errors import YourFault
 
 
-def open_keeper(place: str, environ: Mapping[str, str], secret_file: Path | None) -> KeyKeeper:
+def find_secret(place: str, environ: Mapping[str, str], secret_file: Path | None) -> bytes:
+    """What unlocks `place`; nothing for a key ring. Opens nothing. YourFault, for a URI that names no place too."""
+    if place.startswith(kms_uri.SCHEME):
+        kms_uri.RingPlace.parse(place)
+        return b""
+    if place.startswith(pkcs11_uri.SCHEME):
+        pkcs11_uri.TokenPlace.parse(place)
+    return find_passphrase(environ, secret_file)
+
+
+def open_keeper(place: str, secret: bytes) -> KeyKeeper:
     """The keeper of keys in `place`: a directory, or the URI of a token or key ring. Raises YourFault and TryAgain."""
     if place.startswith(pkcs11_uri.SCHEME):
-        return _token(pkcs11_uri.TokenPlace.parse(place), environ, secret_file)
+        return _token(pkcs11_uri.TokenPlace.parse(place), secret)
     if place.startswith(kms_uri.SCHEME):
         return _key_ring(kms_uri.RingPlace.parse(place))
-    return KeyFiles(Path(place), find_passphrase(environ, secret_file))
+    return KeyFiles(Path(place), secret)
 
 
-def _token(place: pkcs11_uri.TokenPlace, environ: Mapping[str, str], secret_file: Path | None) -> KeyKeeper:
+def _token(place: pkcs11_uri.TokenPlace, secret: bytes) -> KeyKeeper:
     try:
         from spangate.adapters.pkcs11_keys import Pkcs11Keys
     except ModuleNotFoundError as error:
@@ -36,7 +46,7 @@ def _token(place: pkcs11_uri.TokenPlace, environ: Mapping[str, str], secret_file
             "keys in a token need the library for PKCS #11, which is not installed",
             help="pip install 'spangate[pkcs11]'",
         ) from error
-    return Pkcs11Keys(place, find_passphrase(environ, secret_file))
+    return Pkcs11Keys(place, secret)
 
 
 def _key_ring(place: kms_uri.RingPlace) -> KeyKeeper:

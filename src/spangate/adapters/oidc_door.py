@@ -12,6 +12,7 @@ Not here: the documents (authority/jwt_svid.py), who gets a token (svid_door.py)
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
@@ -90,13 +91,21 @@ def _root_jwk(root: x509.Certificate) -> dict[str, object]:
 class LoopbackServer:
     """Serves an application on 127.0.0.1, in a thread of its own. Port 0 lets the kernel choose."""
 
-    def __init__(self, application: ASGIApp, listener: socket.socket, *, name: str) -> None:
-        """`listener` comes from `loopback_listener`."""
+    def __init__(
+        self,
+        application: ASGIApp,
+        listener: socket.socket,
+        *,
+        name: str,
+        protocol: type[asyncio.Protocol] | None = None,
+    ) -> None:
+        """`listener` comes from `loopback_listener`. `protocol`: another than plain HTTP/1.1, for uvicorn."""
         self._listener = listener
         self._name = name
         self._server = uvicorn.Server(
             uvicorn.Config(
                 application,
+                http=protocol or "auto",
                 ws="none",
                 loop="asyncio",
                 lifespan="off",

@@ -3,7 +3,7 @@
 Rules: a child gets a session of its own, so that Ctrl-C reaches only us and we decide the order; the kernel kills it
 when we die, however we die (PR_SET_PDEATHSIG); what it prints goes to its own log file. Only processes started here
 are ever signalled.
-Not here: which processes there are (app/up.py).
+Not here: which processes there are (app/), what is handed to them (handover.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STOP_SECONDS_MAX = 5.0
 # Enough of a log's end to see why a child died.
 TAIL_BYTES_MAX = 2000
 TAIL_LINES_MAX = 8
-# The signals that have handlers here (app/up.py, app/run.py).
+# The signals that have handlers here (app/stopping.py, app/run.py).
 _HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,8 +35,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Child:
     """A running process. `name` is what people are told."""
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None) -> None:
-        """Starts it. Raises PeersFault if the program cannot be started."""
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Starts it; it inherits `descriptors`, under their numbers. Raises PeersFault if it cannot be started."""
         self.name = name
         self.log = log
         parent = os.getpid()
@@ -49,6 +57,7 @@ class Child:
                     stderr=subprocess.STDOUT,
                     env=None if env is None else dict(env),
                     start_new_session=True,
+                    pass_fds=tuple(descriptors),
                     preexec_fn=lambda: _die_with(parent),
                 )
         except OSError as error:
@@ -74,8 +83,12 @@ class Child:
         if code is None:
             return
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        raise PeersFault(f"{self.name} (pid {self.pid}) ended {how}{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log, to be put behind a sentence; nothing if it said nothing."""
         tail = self.tail()
-        raise PeersFault(f"{self.name} (pid {self.pid}) ended {how}" + (f"; it said last:\n{tail}" if tail else ""))
+        return f"; it said last:\n{tail}" if tail else ""
 
     def tail(self) -> str:
         """The last lines of its log."""

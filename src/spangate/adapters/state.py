@@ -8,7 +8,8 @@
     logs/                    what the child processes print
 
 Sockets and Envoy's configuration lie in a directory of their own with a short path (a Unix socket's path has at most
-107 bytes), which goes when `up` ends. Nothing in either directory is secret but seals.sqlite.
+107 bytes), which goes when `up` ends, or with the next start if `up` was killed. Nothing in either directory is secret
+but seals.sqlite; keys in it are encrypted, and nobody has their passphrase any more.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +27,7 @@ from pathlib import Path
 
 from spangate.errors import TryAgain, YourFault
 
+_RUNTIME_PREFIX, _RUNTIME_LOCK = "spangate-", "lock"
 STATE_DIRECTORY = ".spangate"
 DIRECTORY_MODE = 0o700
 
@@ -64,6 +67,12 @@ class StateDirectory:
     def logs(self) -> Path:
         """Where child processes print."""
         return self.path / "logs"
+
+    def fresh_log(self, name: str) -> Path:
+        """Where the part of that name prints; what an earlier run said is not news."""
+        log = self.logs / f"{name}.log"
+        log.unlink(missing_ok=True)
+        return log
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -113,11 +122,37 @@ class StateDirectory:
 
 @contextlib.contextmanager
 def runtime_directory() -> Iterator[Path]:
-    """A fresh directory with a short path for sockets, 0700, removed at the end."""
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    usable = base and Path(base).is_dir() and os.access(base, os.W_OK)
-    directory = Path(tempfile.mkdtemp(prefix="spangate-", dir=base if usable else "/tmp"))  # noqa: S108 - 0700, random
+    """A fresh directory with a short path for sockets, 0700, removed at the end.
+
+    What processes that were killed have left behind is removed, too: each holds a lock in its directory while it lives.
+    """
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = named and Path(named).is_dir() and os.access(named, os.W_OK)
+    base = Path(named if usable else "/tmp")  # noqa: S108 - 0700, random
+    for left in base.glob(f"{_RUNTIME_PREFIX}*"):
+        _remove_if_dead(left)
+    directory = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=base))
     try:
-        yield directory
+        with (directory / "lock.new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Whoever sees a lock by its name sees it held, or its holder is dead.
+            (directory / "lock.new").rename(directory / _RUNTIME_LOCK)
+            yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_if_dead(directory: Path) -> None:
+    """Only a directory of ours, for us alone, whose lock nobody holds."""
+    with contextlib.suppress(OSError):
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or stat.S_IMODE(status.st_mode) != DIRECTORY_MODE:
+            return
+        if status.st_uid != os.getuid():
+            return
+        lock = os.open(directory / _RUNTIME_LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            os.close(lock)

@@ -9,6 +9,8 @@
     an error      -> {"error": "<sentence>"} and perhaps "help"; 400 bad request, 403 not this identity, 413 too long,
                      503 not now, 500 a defect of ours
 
+The door of Spangate's own processes has POST /sign alone, for Spangate's own identities alone (`own_app`).
+
 Rules: in the standalone form the operator owns every workload: whoever runs as the same Unix user (the only one that
 gets through this door, see unix_server.py) may ask for ANY workload identity of the trust domain, except the reserved
 ones (the gateway's own). There is no attestation of the single workload here; a mesh has it from istiod.
@@ -19,7 +21,7 @@ Not here: signing and checking (authority/), the asker's side (svid_client.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -48,9 +50,7 @@ def svid_app(authority: Authority, tokens: JwtAuthority, *, reserved: Collection
         asked = _parse(body)
         if asked is None:
             return _error(400, "the request is not a JSON object of the two texts `identity` and `csr`")
-        issued = authority.sign(asked["csr"], _allowed(asked["identity"], authority.trust_domain, refused))
-        not_after = issued.not_after.strftime(_RFC_3339)
-        return JSONResponse({"chain": issued.chain_pem, "bundle": authority.bundle_pem(), "not_after": not_after})
+        return _signed(authority, asked["csr"], _allowed(asked["identity"], authority.trust_domain, refused))
 
     def token(body: bytes) -> Response:
         asked = _parse_token(body)
@@ -73,6 +73,27 @@ def svid_app(authority: Authority, tokens: JwtAuthority, *, reserved: Collection
             Route("/keys", keys, methods=["GET"]),
         ]
     )
+
+
+def own_app(authority: Authority, identities: Mapping[SpiffeId, tuple[str, ...]]) -> Starlette:
+    """For Spangate's own processes: certificates for these identities, each with its DNS names, and for no others."""
+
+    def sign(body: bytes) -> Response:
+        asked = _parse(body)
+        if asked is None:
+            return _error(400, "the request is not a JSON object of the two texts `identity` and `csr`")
+        identity = _allowed(asked["identity"], authority.trust_domain, ())
+        if identity not in identities:
+            return _error(403, f"`{identity}` is not Spangate's own identity")
+        return _signed(authority, asked["csr"], identity, identities[identity])
+
+    return Starlette(routes=[Route("/sign", _answering(sign), methods=["POST"])])
+
+
+def _signed(authority: Authority, csr: str, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Response:
+    issued = authority.sign(csr, identity, dns_names)
+    not_after = issued.not_after.strftime(_RFC_3339)
+    return JSONResponse({"chain": issued.chain_pem, "bundle": authority.bundle_pem(), "not_after": not_after})
 
 
 class _Refused(Exception):

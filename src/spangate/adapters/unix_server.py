@@ -2,7 +2,7 @@
 
 Rules: only the own user gets in, by two locks: the socket (0600) lies in a directory that nobody else may enter
 (0700), and every connection's peer is asked of the kernel (SO_PEERCRED) before a byte is read. A socket left behind by
-a dead process is removed; one that somebody listens on is not.
+a dead process is removed; one that somebody listens on is not. A socket that was handed over is served as it is.
 Not here: what is served (svid_door.py, sds_door.py, the checkpoint's door).
 """
 
@@ -16,6 +16,7 @@ import socket
 import stat
 import struct
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -39,6 +40,8 @@ _UCRED = struct.Struct("iII")
 CONNECTIONS_MAX = 4096
 # Being answered at once, over all connections. Past it: 503, and the client tries again.
 REQUESTS_MAX = 256
+# Connections that wait while nobody serves a socket of `listening`: all that may be open, and the kernel's own bound.
+_WAITING_MAX = CONNECTIONS_MAX
 # Envoy closes an idle upstream connection after 1 h. Were we to close first, a request just being sent would be lost.
 KEEP_ALIVE_SECONDS = 2 * 3600
 # Answers take milliseconds; whoever is not done by then is hanging.
@@ -50,16 +53,28 @@ START_SECONDS_MAX = 10.0
 class UnixServer:
     """`start` returns once the socket accepts connections; `stop` once the thread has ended and the file is gone.
 
-    `application` is an ASGI application without a lifespan; it runs on one event loop in one thread.
+    `application` is an ASGI application without a lifespan; it runs on one event loop in one thread. `listener`: a
+    socket that listens at `path` already and belongs to somebody else, whose it stays; whoever connects to it while
+    nobody serves it waits. `peer_pid`: the one process that gets in; else every one of the user.
     """
 
-    def __init__(self, application: ASGIApp, path: Path, *, name: str = "door", peer_uid: int | None = None) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        path: Path,
+        *,
+        name: str = "door",
+        peer_uid: int | None = None,
+        peer_pid: int | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         self.path = path
-        self._peer_uid = os.getuid() if peer_uid is None else peer_uid
+        self._listener = listener
+        self._peer = _Peer(os.getuid() if peer_uid is None else peer_uid, peer_pid)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 _bounded(application),
-                http=_only_peers_of(self._peer_uid, _connections_max()),
+                http=_only(self._peer, _connections_max()),
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -84,9 +99,10 @@ class UnixServer:
         """Bind and serve. Raises YourFault (path too long, directory open to others), TryAgain (somebody listens)."""
         if self._thread is not None:
             raise Broken(f"the {self._name} is started twice")
-        listener = bind(self.path)
-        status = self.path.stat()
-        self._inode = (status.st_dev, status.st_ino)
+        listener = self._listener or bind(self.path)
+        if self._listener is None:
+            status = self.path.stat()
+            self._inode = (status.st_dev, status.st_ino)
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name=f"spangate-{self._name}", daemon=True
         )
@@ -146,6 +162,15 @@ def bind(path: Path) -> socket.socket:
     return listener
 
 
+def listening(path: Path) -> socket.socket:
+    """As `bind`, and listening: for a process that is started, and started again, to serve it. The opener closes it
+    and removes the file.
+    """
+    listener = bind(path)
+    listener.listen(_WAITING_MAX)
+    return listener
+
+
 def check_socket_path(path: Path) -> Path:
     """`path`, if a Unix socket can lie there; else YourFault."""
     length = len(os.fsencode(path))
@@ -159,9 +184,26 @@ def check_socket_path(path: Path) -> Path:
 
 def peer_uid(connection: socket.socket) -> int:
     """The user id at the other end of a connected Unix socket, as the kernel noted it on connect or listen."""
+    return _peer_of(connection)[1]
+
+
+def _peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Process id and user id, likewise."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _, uid, _ = _UCRED.unpack(credentials)
-    return int(uid)
+    pid, uid, _ = _UCRED.unpack(credentials)
+    return int(pid), int(uid)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """Who gets in: a user's processes, or one of them."""
+
+    uid: int
+    pid: int | None
+
+    def is_at(self, connection: socket.socket) -> bool:
+        pid, uid = _peer_of(connection)
+        return uid == self.uid and self.pid in (None, pid)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes | None:
@@ -231,12 +273,12 @@ def _bounded(application: ASGIApp) -> ASGIApp:
     return bounded
 
 
-def _only_peers_of(uid: int, connections_max: int) -> type[H11Protocol]:
+def _only(peer: _Peer, connections_max: int) -> type[H11Protocol]:
     class PeerChecked(H11Protocol):
-        """Drops a connection of another user, or one too many, before anything is read from it."""
+        """Drops a connection of anybody else, or one too many, before anything is read from it."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            if peer_uid(transport.get_extra_info("socket")) != uid or len(self.connections) >= connections_max:
+            if not peer.is_at(transport.get_extra_info("socket")) or len(self.connections) >= connections_max:
                 self._refused = True
                 transport.abort()
                 return

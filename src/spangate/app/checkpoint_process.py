@@ -10,13 +10,14 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.checkpoint_door import checkpoint_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
+from spangate.adapters.handover import say_ready, taken_socket
 from spangate.adapters.intent_files import IntentWatcher, load_policy
 from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.seal_keys import FILE, FileSealKeys, SpannerSealKeys, new_seal_key
@@ -27,13 +28,27 @@ from spangate.errors import SpangateError, YourFault
 from spangate.model.database import DatabasePath
 from spangate.model.policy import LIVE, Policy
 
+# How soon an intent that has been mended is noticed; the file is small.
+_PATIENCE_SECONDS = 0.5
+
 
 def serve(
-    intent: Path, socket: Path, decisions: Path, spanner: str, seals: SealKeyStore, shared: DatabasePath | None
+    intent: Path,
+    socket: Path,
+    decisions: Path,
+    spanner: str,
+    seals: SealKeyStore,
+    shared: DatabasePath | None,
+    *,
+    socket_fd: int | None = None,
+    ready_fd: int | None = None,
+    patient: bool = False,
 ) -> None:
     """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
-    `seals` keeps the sealing keys; `shared` is their database where several gateways share them.
+    `seals` keeps the sealing keys; `shared` is their database where several gateways share them. `socket_fd` is
+    inherited and listens at `socket` already; `ready_fd` is where to say that it serves. `patient`: an intent that
+    cannot be used now is waited for.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -61,7 +76,7 @@ def serve(
     live = LiveSchemas(spanner) if spanner else None
     # Before the policy is read: a change in between must not be missed.
     watcher = IntentWatcher(intent, changed=changed, broken=lambda errors: _say(f"intent refused: {errors}"), live=live)
-    policy = load_policy(intent, live.schema if live else None)
+    policy = _policy(lambda: load_policy(intent, live.schema if live else None), patient)
     if shared in policy.database_at:
         raise YourFault(_private(shared))
     for database in policy.databases.values():
@@ -72,14 +87,38 @@ def serve(
     keys = SealKeys(seals, new_seal_key, clock.now)
     keys.renew()
     with (
-        UnixServer(checkpoint_app(checkpoint, lambda: keys.header), socket, name="checkpoint"),
+        UnixServer(
+            checkpoint_app(checkpoint, lambda: keys.header),
+            socket,
+            name="checkpoint",
+            listener=None if socket_fd is None else taken_socket(socket_fd),
+        ),
         _renewed(keys),
     ):
+        if ready_fd is not None:
+            say_ready(ready_fd)
         watcher.start()
         signal.sigwait({signal.SIGTERM})
         watcher.stop()
     pool.close()
     log.close()
+
+
+def _policy(load: Callable[[], Policy], patient: bool) -> Policy:
+    """What `load` gives, at last. Each fault is told once."""
+    told = ""
+    while True:
+        try:
+            return load()
+        except SpangateError as error:
+            if not patient:
+                raise
+            if str(error) != told:
+                told = str(error)
+                _say(f"intent refused, and nothing new is allowed until it is mended: {told}")
+        # SIGTERM is blocked, and taken here.
+        if signal.sigtimedwait({signal.SIGTERM}, _PATIENCE_SECONDS):
+            sys.exit(0)
 
 
 @contextlib.contextmanager
@@ -119,6 +158,9 @@ def main() -> int:
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
+    parser.add_argument("--socket-fd", type=int, help="a descriptor that is inherited and listens at --socket")
+    parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
+    parser.add_argument("--patient", action="store_true", help="wait for an intent that can be used")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--seals", type=Path, help=f"the file with the sealing keys; else {FILE} beside the decisions")
     where.add_argument("--shared-seals", type=DatabasePath.parse, help="the database with them")
@@ -130,7 +172,17 @@ def main() -> int:
             if shared is None
             else SpannerSealKeys(arguments.spanner, shared)
         )
-        serve(arguments.intent, arguments.socket, arguments.decisions, arguments.spanner, seals, shared)
+        serve(
+            arguments.intent,
+            arguments.socket,
+            arguments.decisions,
+            arguments.spanner,
+            seals,
+            shared,
+            socket_fd=arguments.socket_fd,
+            ready_fd=arguments.ready_fd,
+            patient=arguments.patient,
+        )
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code

@@ -1,6 +1,7 @@
 """`spangate run`: a command beside a client-side Envoy that speaks mutual TLS with the identity's SVID.
 
-Rules: the key is made here and stays in memory; the command gets addresses and nothing else. What is set for the
+Rules: the key is made here and stays in memory; the command gets addresses and nothing else. The Envoy is started again
+on its port when it ends; the command goes on meanwhile. What is set for the
 emulator's sake alone stands in EMULATOR_SETTINGS, and docs/emulator.md says why.
 Not here: rendering (cli/), the Envoy configuration (compiler/client.py).
 """
@@ -20,6 +21,7 @@ from types import FrameType
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
@@ -27,11 +29,10 @@ from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.unix_server import UnixServer
 from spangate.app.identities import identity_named
+from spangate.app.supervisor import POLL_SECONDS, Part
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
 from spangate.errors import PeersFault, YourFault
 
-LOOPBACK = "127.0.0.1"
-POLL_SECONDS = 0.1
 # The client side carries one application's traffic.
 WORKERS = 1
 
@@ -78,7 +79,7 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
             gateway=(host, int(port)),
             gateway_identity=running.gateway_identity,
             host=LOOPBACK,
-            port=options.port,
+            port=stack.enter_context(reserved_port(options.port, "client")),
             admin_socket=str(sockets / "admin.sock"),
             sds_socket=str(sockets / "sds.sock"),
             certificate_secret=CERTIFICATE_SECRET,
@@ -89,8 +90,10 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
         envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
         stack.callback(envoy.stop)
         address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
+        part = Part(envoy.child, envoy.again)
+        stack.callback(part.stop)
         env = environment(os.environ, running, address)
-        return run_command([program, *options.command[1:]], env, check=envoy.child.check, notice=notice)
+        return run_command([program, *options.command[1:]], env, check=lambda: part.look(notice), notice=notice)
 
 
 def program_named(word: str) -> str:
@@ -138,18 +141,19 @@ def run_command(
         except OSError as error:
             raise YourFault(f"cannot run `{argv[0]}`: {error.strerror}") from error
         pass_to.append(process)
-        told = False
+        given_up = False
         while True:
             try:
                 return shell_exit_code(process.wait(POLL_SECONDS))
             except subprocess.TimeoutExpired:
                 pass
-            if not told:
+            if not given_up:
                 try:
                     check()
                 except PeersFault as error:
+                    # The command goes on: it may have other things to do, and it is told by its own calls.
                     notice(error.message)
-                    told = True
+                    given_up = True
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def up(
         typer.Option(
             metavar="PLACE",
             help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
-            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else in memory.",
+            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else they end with `up`.",
         ),
     ] = None,
     passphrase_file: Annotated[

@@ -20,13 +20,16 @@ def shared_database(text: str) -> DatabasePath | None:
 def render_installed(console: Console, installed: Installed) -> None:
     """A small table: what runs where, and how to connect."""
     policy, running = installed.policy, installed.running
-    pids = {child.name: child.pid for child in installed.children}
+    pids = installed.parts
     spanner_pid = pids.get("Spanner emulator")
     rows = [
         ("gateway", f"{running.gateway}, mutual TLS for {policy.trust_domain} (pid {pids['gateway']})"),
         ("Spanner", f"{running.spanner}, {installed.emulator}" + (f" (pid {spanner_pid})" if spanner_pid else "")),
         ("checkpoint", f"policy {policy.version} (pid {pids['checkpoint']})"),
-        ("authority", f"certificates of one hour, renewed by themselves; {installed.authority} (pid {running.pid})"),
+        (
+            "authority",
+            f"certificates of one hour, renewed by themselves; {installed.authority} (pid {pids['authority']})",
+        ),
         ("tokens", f"issuer {running.issuer}: public keys and discovery document"),
         ("state", f"{installed.state}: audit, decisions and logs"),
     ]

@@ -57,6 +57,11 @@ class SpiffeId:
             check_segment(segment)
         return cls(trust_domain, ("ns", namespace, "sa", service_account))
 
+    @classmethod
+    def gateway(cls, trust_domain: str) -> SpiffeId:
+        """The gateway's own: no workload has one like it."""
+        return cls(check_trust_domain(trust_domain), ("spangate", "gateway"))
+
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}/{'/'.join(self.segments)}"
 

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from spangate.standin import answers
 from spangate.standin.config import CERTIFICATE_BYTES_MAX, INTERMEDIATES_MAX, TrustStore
@@ -178,4 +178,4 @@ def _dn(name: x509.Name) -> dict[str, str]:
 
 # RFC 5280 for what signs; for the leaf only what the documents ask for.
 _CA = ExtensionPolicy.webpki_defaults_ca()
-_LEAF = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+_LEAF = ExtensionPolicy.permit_all()

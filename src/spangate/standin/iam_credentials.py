@@ -91,7 +91,7 @@ class IamCredentials:
         if asked.authorization is None:
             raise answers.no_credentials()
         scheme, _, token = asked.authorization.partition(" ")
-        holder = self._mint.read(token.strip()) if scheme.lower() == "bearer" else None
+        holder = self._mint.read(token) if scheme.lower() == "bearer" else None
         if holder is None or not holds(holder, config, now):
             raise answers.bad_credentials()
         if holder.bound is not None and (asked.certificate is None or fingerprint(asked.certificate) != holder.bound):

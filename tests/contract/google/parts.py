@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jwt
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.google import exchange_fields
 from fakes.standin import StandInProcess
 from spangate.model.google import CLOUD_SCOPE
 
 PATIENCE_SECONDS = 30
+MTLS = "urn:ietf:params:oauth:token-type:mtls"
+
+
+@dataclass
+class Mtls:
+    """The same for client certificates. `root`: what the server is verified by, None for the usual roots."""
+
+    sts: str
+    audience: str
+    chain: Path
+    key: Path
+    root: Path | None = None
+
+    def exchange(self, chain: Path | None = None, key: Path | None = None, *, token: str | None = None) -> Any:
+        """The answer to a certificate, the configured one unless another is given."""
+        chain, key = chain or self.chain, key or self.key
+        if token is None:
+            token = chain_token(chain)
+        fields = {**exchange_fields(token), "audience": self.audience, "subject_token_type": MTLS}
+        return requests.post(
+            f"{self.sts}/v1/token",
+            json=fields,
+            timeout=PATIENCE_SECONDS,
+            cert=(str(chain), str(key)),
+            verify=str(self.root) if self.root else True,
+        )
 
 
 @dataclass
@@ -32,6 +62,7 @@ class Google:
     subject: str
     account: str
     unbound: str
+    mtls: Mtls | None = None
     standin: StandInProcess | None = None
 
     def token(self, **changes: Any) -> str:
@@ -79,3 +110,9 @@ def error_of(answer: Any) -> tuple[int, str, str]:
     if isinstance(error, dict):
         return answer.status_code, error["status"], error["message"]
     return answer.status_code, error, body["error_description"]
+
+
+def chain_token(chain: Path) -> str:
+    """A chain in PEM as `subject_token`."""
+    found = x509.load_pem_x509_certificates(chain.read_bytes())
+    return json.dumps([base64.b64encode(one.public_bytes(Encoding.DER)).decode() for one in found])

@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
+from google.cloud.spanner_v1 import types
 
 from e2e.harness import (
     CHECKOUT,
+    DATABASE,
     SPANGATE,
     Client,
     Refused,
@@ -86,14 +89,14 @@ def test_even_sigkill_leaves_no_child_and_the_next_up_starts_as_if_nothing_had_b
     up.kill()
     eventually(lambda: not [pid for pid in up.children if alive(pid)], f"the children end: {up.children}", 10)
     assert_no_secret(folder)
-    # Nobody was left to remove it. It holds sockets and Envoy's configuration.
+    # Nobody was left to remove it. It holds sockets, Envoy's configuration, and encrypted keys of no use to anybody.
     assert_no_secret(up.runtime)
-    shutil.rmtree(up.runtime)
     done = spangate("run", "--as", "checkout", "--", "true", cwd=folder)
     assert done.returncode == 1
     assert "does not run" in done.stderr
     again = start_up(folder).wait_until_up()
     directory = again.runtime
+    assert not up.runtime.exists()
     assert again.end() == 0
     assert_nothing_is_left(again, directory)
 
@@ -139,21 +142,67 @@ def test_a_chosen_port_is_used(start_up: StartUp, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "name"),
-    [("gateway.json", "gateway"), ("checkpoint_process", "checkpoint"), ("emulator_main", "Spanner emulator")],
+    [("authority_process", "authority"), ("checkpoint_process", "checkpoint"), ("gateway.json", "gateway")],
 )
-def test_a_child_that_dies_is_reported_by_name_and_the_rest_is_torn_down(
-    start_up: StartUp, tmp_path: Path, part: str, name: str
-) -> None:
+def test_a_part_that_dies_is_started_again_where_it_was_and_told(shop: Up, part: str, name: str) -> None:
+    root = shop.svid(CHECKOUT).secrets.bundle_pem
+    told = shop.printed.count(f"the {name} ended (signal 9); started again\n")
+    shop.kill_part(part)
+    # At once: whoever asks waits, or asks again, and notices nothing else.
+    assert "committed at" in shop.program("loader", "load.py")
+    assert shop.svid(CHECKOUT).secrets.bundle_pem == root
+    assert shop.printed.count(f"the {name} ended (signal 9); started again\n") == told + 1
+    # The rest is as it was, and no second one stays behind.
+    assert sorted(_parts(shop.children)) == sorted(_parts(descendants(shop.process.pid)))
+
+
+def _parts(children: dict[int, str]) -> list[str]:
+    known = ("authority_process", "checkpoint_process", "gateway.json", "emulator_main")
+    return [part for line in children.values() for part in known if part in line]
+
+
+def test_a_part_that_does_not_live_is_given_up_and_the_rest_is_torn_down(start_up: StartUp, tmp_path: Path) -> None:
     up = start_up(shop_folder(tmp_path / "shop")).wait_until_up()
     directory = up.runtime
-    if part == "emulator_main" and find_emulator(os.environ).kind is not EmulatorKind.BINARY:
-        assert not [line for line in up.children.values() if part in line], "it is not ours to watch"
+    # What it cannot start without.
+    (directory / "gateway.json").write_text("{")
+    os.kill(up.gateway_pid, signal.SIGKILL)
+    code = up.process.wait(20)
+    assert code == 1, up.printed
+    assert "the gateway ended (signal 9); started again\n" in up.printed
+    assert "started again in 4 s\n" in up.printed
+    assert "error: the gateway ended (exit code 1), for the 6th time within 60 s; it said last:" in up.printed
+    assert_nothing_is_left(up, directory)
+
+
+def test_a_checkpoint_that_dies_while_the_intent_is_broken_waits_for_it_to_be_mended(
+    start_up: StartUp, tmp_path: Path
+) -> None:
+    folder = shop_folder(tmp_path / "shop")
+    up = start_up(folder).wait_until_up()
+    whole = ("insert: [Customers]", "insert: [Custmers]")
+    edit(folder / "spangate.yaml", whole)
+    up.kill_part("checkpoint_process")
+    eventually(lambda: "nothing new is allowed until it is mended: " in up.printed, "it is told", 15)
+    with up.client(CHECKOUT) as client:
+        refusal = client.refusal("CreateSession", types.CreateSessionRequest(database=DATABASE))
+    assert refusal.code is grpc.StatusCode.UNAVAILABLE
+    edit(folder / "spangate.yaml", (whole[1], whole[0]))
+    assert "committed at" in up.program("loader", "load.py")
+    assert up.end() == 0, up.printed
+
+
+def test_when_the_emulator_dies_its_data_is_gone_and_the_rest_is_torn_down(start_up: StartUp, tmp_path: Path) -> None:
+    up = start_up(shop_folder(tmp_path / "shop")).wait_until_up()
+    directory = up.runtime
+    if find_emulator(os.environ).kind is not EmulatorKind.BINARY:
+        assert not [line for line in up.children.values() if "emulator_main" in line], "it is not ours to watch"
         return
-    pid = up.child(part)
+    pid = up.child("emulator_main")
     os.kill(pid, signal.SIGKILL)
     code = up.process.wait(10)
     assert code == 1, up.printed
-    assert f"error: {name} (pid {pid}) ended by SIGKILL" in up.printed
+    assert f"error: Spanner emulator (pid {pid}) ended by SIGKILL" in up.printed
     assert_nothing_is_left(up, directory)
 
 

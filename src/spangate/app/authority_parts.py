@@ -1,0 +1,137 @@
+"""What the authority's process is made of: the authority, who signs tokens, their keys and state, and its doors.
+
+Rules: everything that has to survive is in the key files and the state file before anybody is answered, so that a
+process that is killed at any moment comes back as the same authority. A door is a function of `AuthorityParts` that
+starts serving and registers its end in `stack`; DOORS is all of them.
+Not here: the process (authority_process.py), what the doors answer (adapters/).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from spangate.adapters.authority_store import FILE, AuthorityFile
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.key_places import open_keeper
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.oidc_door import LoopbackServer, oidc_app
+from spangate.adapters.periodic import Periodic
+from spangate.adapters.svid_door import own_app, svid_app
+from spangate.adapters.unix_server import UnixServer
+from spangate.authority.ca import Authority
+from spangate.authority.jwt_keys import TEND, KeptJwtKeys
+from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.keeper import KeyKeeper
+from spangate.model.identity import SpiffeId
+
+# In the runtime directory: the operator's door, and the one of Spangate's own processes.
+DOOR, OWN_DOOR = "authority.sock", "authority-own.sock"
+# The gateway is reached by address; its certificate also has this name, for TLS clients that insist on one.
+_GATEWAY_NAMES = ("localhost",)
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What the process has been handed: listening sockets, and who started it (the only one let in by the own door)."""
+
+    door: socket.socket
+    own_door: socket.socket
+    public_keys: socket.socket
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityParts:
+    """What a door may need. `runtime` is the directory for sockets, 0700; `say` tells people something."""
+
+    authority: Authority
+    tokens: JwtAuthority
+    keeper: KeyKeeper
+    store: AuthorityFile
+    clock: SystemClock
+    runtime: Path
+    inherited: Inherited
+    say: Callable[[str], None]
+    stack: ExitStack
+
+    @property
+    def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
+        """Spangate's own, each with the DNS names of its certificate; no workload is given one."""
+        return {SpiffeId.gateway(self.authority.trust_domain): _GATEWAY_NAMES}
+
+
+def open_parts(
+    *,
+    trust_domain: str,
+    issuer: str,
+    keys: str,
+    passphrase: bytes,
+    state: Path,
+    runtime: Path,
+    inherited: Inherited,
+    say: Callable[[str], None],
+    stack: ExitStack,
+) -> AuthorityParts:
+    """The authority whose keys are in the place `keys` and whose state is in `state`; a new one if there is none.
+
+    Raises SpangateError.
+    """
+    clock, made = SystemClock(), SystemKeys()
+    keeper = open_keeper(keys, passphrase)
+    store = AuthorityFile(state / FILE, clock.now)
+    authority = Authority.open(trust_domain, clock, made, keeper, store, record=store.record)
+    tokens = JwtAuthority(
+        trust_domain=trust_domain,
+        issuer=issuer,
+        clock=clock,
+        serials=made,
+        store=KeptJwtKeys(keeper, lambda: f"{made.new_serial() % 2**64:016x}"),
+        record=store.record_token,
+    )
+    return AuthorityParts(authority, tokens, keeper, store, clock, runtime, inherited, say, stack)
+
+
+def _token_keys(parts: AuthorityParts) -> None:
+    """The keys of tokens are tended."""
+    tender = Periodic(
+        parts.tokens.tend, TEND, name="token-keys", problem=lambda text: parts.say(f"the keys of tokens: {text}")
+    )
+    tender.start()
+    parts.stack.callback(tender.stop)
+
+
+def _public_keys(parts: AuthorityParts) -> None:
+    """For whoever verifies tokens."""
+    door = LoopbackServer(
+        oidc_app(parts.tokens, parts.authority.roots), parts.inherited.public_keys, name="public keys"
+    )
+    door.start()
+    parts.stack.callback(door.stop)
+
+
+def _door(parts: AuthorityParts) -> None:
+    """The operator's."""
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.own_identities)
+    server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
+    parts.stack.enter_context(server)
+
+
+def _own_door(parts: AuthorityParts) -> None:
+    """For Spangate's own identities: only the process that started this one gets in."""
+    app = own_app(parts.authority, parts.own_identities)
+    server = UnixServer(
+        app,
+        parts.runtime / OWN_DOOR,
+        name="own door",
+        listener=parts.inherited.own_door,
+        peer_pid=parts.inherited.parent,
+    )
+    parts.stack.enter_context(server)
+
+
+# In the order of their start.
+DOORS: tuple[Callable[[AuthorityParts], None], ...] = (_token_keys, _public_keys, _door, _own_door)

@@ -1,0 +1,132 @@
+"""The gate itself for `spangate up`: checkpoint, the gateway's certificate, and the gateway.
+
+Rules: each listens where it did when it is started again: the checkpoint's socket is opened here once and inherited,
+the gateway's port is held here.
+Not here: the order of the start (up.py), the configuration (compiler/gateway.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from spangate.adapters.audit_files import AuditPaths
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.handover import ReadyPipe
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.ports import LOOPBACK, reserved_port
+from spangate.adapters.process import Child
+from spangate.adapters.renewer import Renewer
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.seal_keys import FILE
+from spangate.adapters.state import StateDirectory
+from spangate.adapters.svid_client import SvidClient
+from spangate.adapters.unix_server import UnixServer, listening
+from spangate.app.authority_part import AuthorityPlan
+from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
+from spangate.dataplane import filter_source
+from spangate.model.database import DatabasePath
+from spangate.model.identity import SpiffeId
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPlan:
+    """What a process of the checkpoint is started with. `listener` listens at `socket`."""
+
+    arguments: tuple[str, ...]
+    socket: Path
+    listener: int
+    log: Path
+
+    @classmethod
+    def open(
+        cls,
+        stack: ExitStack,
+        intent: Path,
+        shared_state: DatabasePath | None,
+        runtime: Path,
+        audit: AuditPaths,
+        state: StateDirectory,
+        spanner: str,
+    ) -> CheckpointPlan:
+        """Opens its socket."""
+        socket = runtime / "checkpoint.sock"
+        listener = listening(socket)
+        stack.callback(listener.close)
+        arguments = ["--intent", str(intent.resolve()), "--socket", str(socket), "--decisions", str(audit.decisions)]
+        arguments += ["--spanner", spanner]
+        if shared_state is None:
+            arguments += ["--seals", str(state.path / FILE)]
+        else:
+            arguments += ["--shared-seals", str(shared_state)]
+        return cls(tuple(arguments), socket, listener.fileno(), state.fresh_log("checkpoint"))
+
+    def start(self, ready: ReadyPipe | None = None) -> Child:
+        """A process for it."""
+        argv = [sys.executable, "-m", "spangate.app.checkpoint_process", *self.arguments]
+        argv += ["--socket-fd", str(self.listener)]
+        descriptors = [self.listener]
+        if ready is None:
+            # Started again: the intent may be broken just now, and that must not end what runs.
+            argv.append("--patient")
+        else:
+            argv += ["--ready-fd", str(ready.writing)]
+            descriptors.append(ready.writing)
+        return Child("checkpoint", argv, self.log, descriptors=descriptors)
+
+
+def gateway_certificate(
+    stack: ExitStack, authority: AuthorityPlan, identity: SpiffeId, notice: Callable[[str], None]
+) -> Path:
+    """The socket at which the gateway gets its certificate, which is renewed meanwhile."""
+    client = SvidClient(authority.own_door, SystemKeys())
+    source = SecretSource()
+    renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
+    renewer.start()
+    stack.callback(renewer.stop)
+    door = UnixServer(sds_app(source), authority.runtime / "sds.sock", name="certificate door")
+    stack.enter_context(door)
+    return door.path
+
+
+def start_gateway(
+    stack: ExitStack,
+    *,
+    trust_domain: str,
+    port: int,
+    workers: int,
+    spanner: str,
+    runtime: Path,
+    audit: AuditPaths,
+    log: Path,
+    sds_socket: Path,
+    checkpoint_socket: Path,
+) -> EnvoyChild:
+    """It loads when this returns. Raises TryAgain if the port is taken."""
+    host, _, spanner_port = spanner.rpartition(":")
+    admin_socket = runtime / "gateway-admin.sock"
+    plan = GatewayPlan(
+        trust_domain=trust_domain,
+        host=LOOPBACK,
+        port=stack.enter_context(reserved_port(port, "gateway")),
+        spanner=(host, int(spanner_port)),
+        filter_file=str(filter_file(runtime)),
+        access_log=str(audit.gateway),
+        admin_socket=str(admin_socket),
+        sds_socket=str(sds_socket),
+        checkpoint_socket=str(checkpoint_socket),
+        certificate_secret=CERTIFICATE_SECRET,
+        bundle_secret=BUNDLE_SECRET,
+    )
+    return EnvoyChild("gateway", gateway_bootstrap(plan), runtime, admin_socket, log, workers)
+
+
+def filter_file(folder: Path) -> Path:
+    """The Lua filter, written into `folder` for Envoy to read."""
+    path = folder / "spangate.lua"
+    path.write_text(filter_source(), encoding="utf-8")
+    return path
