@@ -53,10 +53,22 @@ class Held:
         return chain, key
 
 
-def authority(name: str, issuer: Held | None = None, *, key: Any = None, now: datetime | None = None) -> Held:
-    """A root, or a CA below `issuer`."""
+def authority(
+    name: str,
+    issuer: Held | None = None,
+    *,
+    key: Any = None,
+    now: datetime | None = None,
+    permitted: Sequence[x509.GeneralName] = (),
+) -> Held:
+    """A root, or a CA below `issuer`; `permitted`: its name constraints."""
     usage = x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **EVERYTHING_BUT_SIGNING)
-    extensions = [(x509.BasicConstraints(ca=True, path_length=None), True), (usage, True)]
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        (usage, True),
+    ]
+    if permitted:
+        extensions.append((x509.NameConstraints(list(permitted), None), True))
     return _signed(name, issuer, key or ec.generate_private_key(ec.SECP256R1()), extensions, timedelta(days=3650), now)
 
 

@@ -146,6 +146,13 @@ def test_every_bit_of_a_token_counts() -> None:
         no_token(GOOGLE.exchange(GOOD[:at] + letter + GOOD[at + 1 :]))
 
 
+def test_a_signature_has_one_spelling() -> None:
+    """The last letter of 64 bytes in base64url holds two bits; four are padding."""
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=":
+        if letter != GOOD[-1]:
+            no_token(GOOGLE.exchange(GOOD[:-1] + letter))
+
+
 @pytest.mark.parametrize("part", [0, 1])
 def test_a_part_of_one_token_does_not_fit_another(part: int) -> None:
     other = GOOGLE.token(sub="spiffe://shop.example/ns/shop/sa/other").split(".")

@@ -7,13 +7,23 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from fakes.google import FakeIssuer
+from fakes.clock import FakeClock
+from fakes.google import SUBJECT, TRUST_DOMAIN, FakeIssuer, exchange_fields
+from fakes.tokens import jwt_authority
 from spangate.adapters import issuer_keys
 from spangate.adapters.issuer_keys import IssuerKeys
-from spangate.standin.config import Oidc
+from spangate.adapters.oidc_door import LoopbackServer, loopback_listener, oidc_app
+from spangate.model.google import GoogleFederation
+from spangate.model.identity import SpiffeId
+from spangate.standin.access_token import TokenMint
+from spangate.standin.asked import FORM, Asked
+from spangate.standin.config import Oidc, parse_config
+from spangate.standin.derive import standin_config_for
+from spangate.standin.service import StandIn
 
 
 class Documents:
@@ -97,6 +107,24 @@ def test_an_issuer_with_another_name_is_asked_where_it_really_is(documents: Docu
 def test_configured_keys_are_the_keys(documents: Documents) -> None:
     assert IssuerKeys()(Oidc(documents.url, keys=()), True) == ()
     assert documents.asked == []
+
+
+def test_what_our_own_authority_publishes_is_found_and_its_tokens_are_exchanged() -> None:
+    listener = loopback_listener(0)
+    at = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    clock = FakeClock()
+    authority = jwt_authority(clock, TRUST_DOMAIN, at)
+    server = LoopbackServer(oidc_app(authority, lambda: ()), listener, name="public keys")
+    server.start()
+    try:
+        federation = GoogleFederation("123456789012", "mesh", "spangate")
+        config = parse_config(json.dumps(standin_config_for(federation, TRUST_DOMAIN, issuer=at)))
+        standin = StandIn(config, TokenMint(b"k" * 32), clock.now, lambda: "x", IssuerKeys())
+        token = authority.sign(SpiffeId.parse(SUBJECT), (federation.token_audience,)).token
+        answer = standin.answer(Asked("POST", "/v1/token", FORM, body=urlencode(exchange_fields(token)).encode()))
+        assert (answer.status, answer.body["expires_in"]) == (200, 300)
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("issuer_url", ["https://id.shop.example", "http://127.0.0.1.evil.example", "http://10.0.0.1"])

@@ -20,6 +20,7 @@ from fakes.keys import FakeKeys
 from fakes.pki import SUBJECT_URI, Held, authority, leaf, subject_token
 from spangate.adapters.keys import request_pem
 from spangate.authority.ca import Authority
+from spangate.errors import YourFault
 from spangate.model.google import GoogleFederation, SubjectTokenType
 from spangate.model.identity import SpiffeId
 from spangate.standin.asked import FORM, Asked
@@ -174,6 +175,28 @@ def test_the_leaf_is_the_connections(google: FakeGoogle, root: Held) -> None:
     refused(exchange(google, one, shown=b""), "shows no client certificate")
 
 
+def test_name_constraints_hold(google: FakeGoogle, root: Held) -> None:
+    for domain, status in (("shop.example", 200), ("other.example", 400)):
+        middle = authority("constrained", root, now=NOON, permitted=[x509.DNSName(domain)])
+        assert exchange(google, leaf(middle, dns=["a.shop.example"], now=NOON), middle)[0] == status
+
+
+def test_ten_name_constraints_and_not_one_more(google: FakeGoogle, root: Held) -> None:
+    for number, status in ((9, 200), (10, 400)):
+        names = [x509.DNSName(f"{index}.example") for index in range(number)]
+        middle = authority("constrained", root, now=NOON, permitted=[x509.DNSName("shop.example"), *names])
+        assert exchange(google, leaf(middle, dns=["a.shop.example"], now=NOON), middle)[0] == status
+
+
+def test_five_intermediates_of_one_name_and_key_and_not_one_more(issuer: FakeIssuer, root: Held) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    same = [{"pemCertificate": authority("same", root, key=key, now=NOON).pem} for _ in range(6)]
+    anchors = [{"pemCertificate": root.pem}]
+    with_anchors(issuer, root, x509={"trustStore": {"trustAnchors": anchors, "intermediateCas": same[:5]}})
+    with pytest.raises(YourFault, match="more than 5 of one name and key"):
+        with_anchors(issuer, root, x509={"trustStore": {"trustAnchors": anchors, "intermediateCas": same}})
+
+
 # ------------------------------------------------------------------- leaves
 
 
@@ -287,5 +310,5 @@ def test_a_bound_token_is_good_only_with_its_certificate(issuer: FakeIssuer, goo
 
 
 def test_four_anchors_are_one_too_many(issuer: FakeIssuer, root: Held) -> None:
-    with pytest.raises(Exception, match="has more than 3 entries"):
+    with pytest.raises(YourFault, match="has more than 3 entries"):
         with_anchors(issuer, root, root, root, root)

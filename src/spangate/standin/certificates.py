@@ -32,6 +32,8 @@ CHAIN_MAX = 5
 LEAF_LIFETIME_MAX = timedelta(days=390)
 RSA_BITS = range(2048, 4097)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
+# "name constraints allowed during validation of root and intermediate certificates".
+NAME_CONSTRAINTS_MAX = 10
 # The leaf, and as many others as a provider may have.
 CERTIFICATES_MAX = 1 + INTERMEDIATES_MAX
 _NO_CERTIFICATE = "an entry is not a certificate (DER in base64)"
@@ -117,6 +119,16 @@ def _check_path(leaf: x509.Certificate, others: list[x509.Certificate], trust: T
         raise answers.bad_certificate(f"the chain has more than {CHAIN_MAX} certificates")
     for one in found:
         _check_key(one)
+    if sum(map(_constraints, found[1:])) > NAME_CONSTRAINTS_MAX:
+        raise answers.bad_certificate(f"the chain has more than {NAME_CONSTRAINTS_MAX} name constraints")
+
+
+def _constraints(certificate: x509.Certificate) -> int:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return 0
+    return len(found.permitted_subtrees or ()) + len(found.excluded_subtrees or ())
 
 
 def _check_key(certificate: x509.Certificate) -> None:

@@ -37,6 +37,7 @@ AUDIENCE_CHARACTERS_MAX = 256
 TRUST_ANCHORS_MAX = 3
 INTERMEDIATES_MAX = 10
 CERTIFICATE_BYTES_MAX = 32 * 1024
+SAME_INTERMEDIATES_MAX = 5
 # Measured: RSA, and P-256 alone of the curves; the documents name these members and no others.
 _JWK_MEMBERS = frozenset({"kty", "alg", "use", "kid", "n", "e", "x", "y", "crv"})
 RSA_BITS_MIN = 2048
@@ -237,7 +238,15 @@ def _trust(value: object, at: str) -> TrustStore:
     anchors = _list(store, "trustAnchors", at, TRUST_ANCHORS_MAX, _certificate)
     if not anchors:
         raise _wrong(f"{at}.trustAnchors", "is empty")
-    return TrustStore(anchors, _list(store, "intermediateCas", at, INTERMEDIATES_MAX, _certificate))
+    intermediates = _list(store, "intermediateCas", at, INTERMEDIATES_MAX, _certificate)
+    for one in intermediates:
+        if sum(_same(one, other) for other in intermediates) > SAME_INTERMEDIATES_MAX:
+            raise _wrong(f"{at}.intermediateCas", f"has more than {SAME_INTERMEDIATES_MAX} of one name and key")
+    return TrustStore(anchors, intermediates)
+
+
+def _same(one: x509.Certificate, other: x509.Certificate) -> bool:
+    return one.subject == other.subject and one.public_key() == other.public_key()
 
 
 def _certificate(value: object, at: str) -> x509.Certificate:

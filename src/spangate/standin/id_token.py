@@ -69,17 +69,28 @@ def _parts(text: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     parts = text.split(".")
     if len(text) > TOKEN_CHARACTERS_MAX or len(parts) != 3:
         raise answers.unparsable_token()
+    _decoded(parts[2])
     return _object(parts[0]), _object(parts[1])
+
+
+def _decoded(part: str) -> bytes:
+    """`part`, if it is base64url without padding, spelled in the only way there is."""
+    try:
+        data = base64.urlsafe_b64decode((part + "=" * (-len(part) % 4)).encode("ascii"))
+    except (ValueError, binascii.Error):
+        raise answers.unparsable_token() from None
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii") != part:
+        raise answers.unparsable_token()
+    return data
 
 
 def _object(part: str) -> Mapping[str, Any]:
     try:
-        data = base64.b64decode((part + "=" * (-len(part) % 4)).encode("ascii"), altchars=b"-_", validate=True)
-        text = data.decode("utf-8")
+        text = _decoded(part).decode("utf-8")
         if text.count("{") + text.count("[") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
             raise answers.unparsable_token()
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError, binascii.Error):
+    except (ValueError, RecursionError):
         raise answers.unparsable_token() from None
     if not isinstance(value, dict):
         raise answers.unparsable_token()
