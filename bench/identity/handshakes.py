@@ -74,7 +74,9 @@ def measure(folder: Path, count: int, rounds: int) -> Found:
         configs = []
         for i, config in enumerate(listeners.values()):
             admin = folder / f"listener{i}.admin"
-            configs.append((f"listener{i}", envoys.moved(config, str(admin), str(folder / f"listener{i}.jsonl")), admin))
+            configs.append(
+                (f"listener{i}", envoys.moved(config, str(admin), str(folder / f"listener{i}.jsonl")), admin)
+            )
         started = dict(zip(listeners, Processes(stack, folder).envoys(configs, LISTENER), strict=True))
         context = _client(authority)
         series = {kind.name: Series() for kind in KINDS}
