@@ -43,6 +43,7 @@ class Kept:
         self.keys = MemoryKeys()
         self.state: AuthorityState | None = None
         self.stop_in: int | None = None
+        self._begun = False
 
     def _operation(self) -> None:
         if self.stop_in is not None:
@@ -69,6 +70,14 @@ class Kept:
 
     def load(self) -> AuthorityState | None:
         return self.state
+
+    def begun(self) -> bool:
+        return self._begun
+
+    def begin(self) -> None:
+        self._operation()
+        self._begun = True
+        self._operation()
 
     def save(self, state: AuthorityState) -> None:
         self._operation()

@@ -68,12 +68,21 @@ class Faulty:
         self._store.save(state)
         self._step()
 
+    def begun(self) -> bool:
+        return self._store.begun()
+
+    def begin(self) -> None:
+        self._step()
+        self._store.begin()
+        self._step()
+
 
 class World:
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
         self.keeper: Any = MemoryKeys()
         self.path = folder / "authority.sqlite"
+        folder.mkdir(exist_ok=True)
         self.store = AuthorityFile(self.path, self.clock.now)
 
     def open(self, keeper: Any = None, store: Any = None, trust_domain: str = "shop.example") -> Authority:
@@ -124,7 +133,7 @@ def test_keys_in_files_and_state_in_sqlite_outlive_the_process(tmp_path: Path) -
             assert b"PRIVATE KEY" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("stop_at", range(6))
+@pytest.mark.parametrize("stop_at", range(8))
 def test_whatever_interrupts_the_beginning_the_next_start_is_whole(world: World, stop_at: int) -> None:
     faulty = Faulty(world.keeper, world.store, stop_at)
     with pytest.raises(Stopped):
@@ -187,6 +196,27 @@ def test_a_state_without_its_keys_or_with_others_is_refused(world: World) -> Non
         impostor.make(name)
     with pytest.raises(YourFault, match="not that of the authority"):
         world.open(impostor)
+
+
+def test_keys_whose_state_is_elsewhere_are_refused_and_not_destroyed(world: World, tmp_path: Path) -> None:
+    world.open()
+    before = world.keeper.names()
+    elsewhere = AuthorityFile(tmp_path / "elsewhere.sqlite", world.clock.now)
+    for _ in range(2):
+        with pytest.raises(YourFault, match="its state is not here"):
+            world.open(store=elsewhere)
+    assert world.keeper.names() == before
+    world.open()
+
+
+def test_another_authoritys_keys_are_refused_and_not_destroyed(world: World, tmp_path: Path) -> None:
+    world.open()
+    other = World(tmp_path / "other")
+    other.open()
+    before = other.keeper.names()
+    with pytest.raises(YourFault, match="which the authority's state names"):
+        world.open(other.keeper)
+    assert other.keeper.names() == before
 
 
 # The file ------------------------------------------------------------------------------------------------------------

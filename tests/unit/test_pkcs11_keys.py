@@ -289,6 +289,7 @@ def test_an_authority_with_its_keys_in_a_token_is_the_same_after_a_restart(token
     def opened() -> tuple[Authority, JwtAuthority]:
         token.begin()
         keeper, store, serials = Pkcs11Keys(token.place, PIN), AuthorityFile(path, clock.now), SystemKeys()
+        authority = Authority.open("shop.example", clock, serials, keeper, store, record=store.record)
         tokens: list[IssuedJwt] = []
         jwt = JwtAuthority(
             trust_domain="shop.example",
@@ -298,7 +299,7 @@ def test_an_authority_with_its_keys_in_a_token_is_the_same_after_a_restart(token
             store=KeptJwtKeys(keeper, lambda: f"{serials.new_serial() % 2**64:016x}"),
             record=tokens.append,
         )
-        return Authority.open("shop.example", clock, serials, keeper, store, record=store.record), jwt
+        return authority, jwt
 
     first, first_tokens = opened()
     issued = first_tokens.sign(CHECKOUT, ("orders",))

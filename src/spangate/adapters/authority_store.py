@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS authority (
   revision INTEGER NOT NULL, staged INTEGER NOT NULL, since INTEGER NOT NULL, numbers INTEGER NOT NULL,
   confirmed TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS begun (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT;
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, root_pem TEXT NOT NULL, root_key TEXT NOT NULL,
   intermediate_pem TEXT NOT NULL, intermediate_key TEXT NOT NULL
@@ -130,6 +131,16 @@ class AuthorityFile:
             database.execute("COMMIT")
             # Into the file itself: a copy of that alone, without the log beside it, has the state.
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def begun(self) -> bool:
+        """See authority.generations.StateStore."""
+        with self._used() as database:
+            return database.execute("SELECT one FROM begun").fetchone() is not None
+
+    def begin(self) -> None:
+        """See authority.generations.StateStore."""
+        with self._used() as database:
+            database.execute("INSERT OR IGNORE INTO begun VALUES (1)")
 
     def record(self, issued: Issued) -> None:
         """See authority.ledger.Ledger. Raises TryAgain."""

@@ -26,6 +26,7 @@ from spangate.authority.founding import INTERMEDIATE_RENEWAL, Keys, facts, new_g
 from spangate.authority.generations import (
     AuthorityState,
     StateStore,
+    check_pairing,
     confirmed,
     destroy_orphans,
     stepped,
@@ -164,8 +165,8 @@ class Authority:
         """The authority whose state is in `store` and whose keys are in `keeper`; a new one if there is none.
 
         An intermediate that ends soon is replaced by one of the same root. Raises YourFault for a state of another
-        trust domain, or one whose keys are not in the keeper; TryAgain when a root has ended; and what `create`,
-        `keeper` and `store` raise.
+        trust domain, one whose keys are not in the keeper, or keys whose state is not in the store; TryAgain when a
+        root has ended; and what `create`, `keeper` and `store` raise.
         """
         _check_lifetime(svid_lifetime)
         check_trust_domain(trust_domain)
@@ -176,8 +177,10 @@ class Authority:
                 f"the authority that is kept here is of the trust domain `{state.trust_domain}`, not `{trust_domain}`",
                 help="keep each trust domain's keys and state in a directory of its own",
             )
+        check_pairing(keeper, state, begun=store.begun())
         destroy_orphans(keeper, state)
         if state is None:
+            store.begin()
             first = new_generation(trust_domain, 1, keys, keeper, now, record)
             state = AuthorityState(trust_domain, (first,), 1, since=now)
             store.save(state)
@@ -333,6 +336,12 @@ class _StateHere:
 
     def save(self, state: AuthorityState) -> None:
         self._state = state
+
+    def begun(self) -> bool:
+        return False
+
+    def begin(self) -> None:
+        """A keeper in memory cannot hold what somebody else has left."""
 
 
 def _check_lifetime(svid_lifetime: timedelta) -> None:

@@ -131,6 +131,14 @@ class StateStore(Protocol):
         """From now on this state, also if the machine stops when this has returned."""
         ...
 
+    def begun(self) -> bool:
+        """Whether `begin` was ever called here."""
+        ...
+
+    def begin(self) -> None:
+        """Notes that the keys of a first state are about to be made."""
+        ...
+
 
 def stepped(
     state: AuthorityState, event: Event, now: datetime, *, made: Generation | None = None, last_end: datetime = _EPOCH
@@ -209,6 +217,25 @@ def common_name(certificate: x509.Certificate) -> str:
     if len(names) != 1:
         raise YourFault("a signing certificate has no common name, or several")
     return str(names[0].value)
+
+
+def check_pairing(keeper: KeyKeeper, state: AuthorityState | None, *, begun: bool) -> None:
+    """Raises YourFault if keys and state are not of one authority: its keys would be taken for left behind.
+
+    `begun`: whether a first state was about to be made, and the making was interrupted.
+    """
+    names = keeper.names()
+    if state is None:
+        if names and not begun:
+            raise YourFault(
+                f"the keys of an authority are kept there (`{names[0]}`), and its state is not here",
+                help="put its authority.sqlite back beside the intent, or name another place by --keys",
+            )
+    elif state.signer.intermediate_key not in names:
+        raise YourFault(
+            f"there is no key `{state.signer.intermediate_key}`, which the authority's state names",
+            help="name the place where the keys of this authority are by --keys",
+        )
 
 
 def destroy_orphans(keeper: KeyKeeper, state: AuthorityState | None) -> None:
