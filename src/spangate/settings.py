@@ -40,6 +40,17 @@ class Intervals:
     checkpoint_timeout_ms: int = 5_000
     # The epoch is a lookup: a checkpoint that takes this long hangs, and the grace must not be spent on waiting for it.
     epoch_timeout_ms: int = 1_000
+    # A token that a worker knows is asked for again this often: what has changed at the broker takes effect this late.
+    token_check_ms: int = 30_000
+    # While the broker gives none, one request in this time asks again.
+    token_retry_ms: int = 1_000
+    # A request travels, and may have waited for its decision: a token is not used for longer than until this before its
+    # end. The broker hands out none with less than three times this to go.
+    token_margin_ms: int = 10_000
+    # The broker itself waits ten seconds for Google (adapters/token_broker.py).
+    broker_timeout_ms: int = 12_000
+    # Nobody needs to wait longer where there is a token that is still good.
+    broker_renewal_timeout_ms: int = 1_000
     # The file watch looks this often; an intent change is in force after two looks that see the same.
     watch_ms: int = 100
     # `schema: live`: the database is asked for its schema this often; a change made elsewhere is seen this late.

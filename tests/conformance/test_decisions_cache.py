@@ -435,6 +435,44 @@ def test_a_checkpoint_that_is_away_is_not_called_busy(worker, checkpoint):
     assert waiting.answered[b"grpc-message"] == AWAY_SENTENCE
 
 
+def test_a_question_whose_connection_ends_is_asked_once_more_of_the_successor(worker, checkpoint):
+    query(worker, checkpoint)
+    waiting = begin(worker, "SELECT 2")
+    first = waiting.call
+    waiting.reply(AWAY)
+    assert waiting.refusal is None
+    assert (waiting.call.path, waiting.call.body) == (b"/decide", first.body)
+    assert waiting.call.headers == first.headers
+    waiting.reply(checkpoint.decision())
+    assert waiting.admitted
+
+
+def test_it_is_not_asked_a_third_time(worker, checkpoint):
+    query(worker, checkpoint)
+    waiting = begin(worker, "SELECT 2")
+    waiting.reply(AWAY)
+    waiting.reply(AWAY)
+    assert waiting.refusal == NOT_DECIDED
+    assert waiting.answered[b"grpc-message"] == AWAY_SENTENCE
+
+
+@pytest.mark.parametrize("status", [b"400", b"500", b"504"])
+def test_what_the_checkpoint_says_or_does_not_say_in_time_is_not_asked_again(worker, checkpoint, status):
+    query(worker, checkpoint)
+    waiting = begin(worker, "SELECT 2")
+    waiting.reply(Reply({b":status": status}, b""))
+    assert waiting.refusal == NOT_DECIDED
+
+
+def test_a_question_that_is_asked_again_may_be_denied(worker, checkpoint):
+    query(worker, checkpoint)
+    checkpoint.allows = False
+    waiting = begin(worker, "SELECT 2")
+    waiting.reply(AWAY)
+    waiting.reply(checkpoint.decision())
+    assert waiting.refusal == (b"7", b"missing-grant d%d" % len(checkpoint.asked))
+
+
 def test_the_epoch_is_asked_for_past_the_queue_of_new_statements(worker, checkpoint):
     # Envoy's clusters are connections and queues of their own.
     asked = worker.open(path("ExecuteSql"), body()).call

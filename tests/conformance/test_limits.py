@@ -20,7 +20,10 @@ def test_the_filter_has_the_limit_of_the_settings(limits, name):
     assert limits[name] == getattr(LIMITS, name)
 
 
-@pytest.mark.parametrize("name", ["epoch_check_ms", "grace_ms", "checkpoint_timeout_ms", "epoch_timeout_ms"])
+TIMES = ["epoch_check_ms", "grace_ms", "checkpoint_timeout_ms", "epoch_timeout_ms", "token_check_ms", "token_retry_ms"]
+
+
+@pytest.mark.parametrize("name", [*TIMES, "token_margin_ms", "broker_timeout_ms", "broker_renewal_timeout_ms"])
 def test_the_filter_has_the_interval_of_the_settings(limits, name):
     assert limits[name] == getattr(INTERVALS, name)
 

@@ -23,12 +23,15 @@ from spangate.decision import decision_to_json, explain_json
 from spangate.intent import check_intent, parse_intent
 from spangate.intent.words import (
     DATABASE_KEYS,
+    GOOGLE_KEYS,
     IDENTITY_KEYS,
+    IMPERSONATE_KEYS,
     ITEM_KEYS,
     LATER_WORDS,
     OPERATION_KEYS,
     ROLE_USE_KEYS,
     ROOT_KEYS,
+    UNIX_KEYS,
 )
 from spangate.model.decision import Decision, Reason
 from spangate.settings import INTERVALS, LIMITS, MIB
@@ -209,7 +212,8 @@ def test_what_run_sets_for_the_emulator_is_documented() -> None:
 
 
 def test_every_key_of_the_intent_is_documented_and_no_other() -> None:
-    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
+    keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *UNIX_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
+    keys |= {*GOOGLE_KEYS, *IMPERSONATE_KEYS}
     assert words_in_first_cells(section(text_of("docs/intent.md"), "## Keys")) == keys
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,6 +80,12 @@ LAB_INTENT = (
         "access:\n  tester: {lab: {read: [Things], insert: [Things], update: [Things], delete: [Things]}}\n",
     ),
 )
+
+# Of the stand-in's, see tests/fakes/google.py; reports gets a service account's token.
+ACCOUNT = "shop-db@shop-project.iam.gserviceaccount.com"
+GOOGLE = """
+google: {project_number: "123456789012", pool: mesh, provider: spangate}
+"""
 
 
 def eventually(probe: Callable[[], T | None], what: str, seconds: float = PATIENCE_SECONDS) -> T:
@@ -404,7 +410,7 @@ class FakeSpanner:
     In front of it stands a tap that counts connections and bytes: `reached` says whether anything came at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: grpc.ServerCredentials | None = None) -> None:
         self.calls: list[tuple[str, bytes]] = []
         # The headers of each call, as often as they came.
         self.metadata: list[list[tuple[str, str | bytes]]] = []
@@ -418,7 +424,8 @@ class FakeSpanner:
             options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
         self._server.add_generic_rpc_handlers((_Anything(self),))
-        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        at = "127.0.0.1:0"
+        self._port = self._server.add_insecure_port(at) if tls is None else self._server.add_secure_port(at, tls)
         self._server.start()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -487,9 +494,14 @@ class Site:
     authority: Authority
     paths: AuditPaths
     stack: ExitStack
+    broker: bool = False
     checkpoint: Child | None = None
     gateways: int = 0
     keys: SystemKeys = field(default_factory=SystemKeys)
+
+    @property
+    def broker_socket(self) -> Path:
+        return self.sockets / "broker.sock"
 
     def start_checkpoint(self) -> Child:
         socket_path = self.sockets / "checkpoint.sock"
@@ -497,6 +509,7 @@ class Site:
         argv += ["--intent", str(self.folder / "spangate.yaml")]
         argv += ["--socket", str(socket_path), "--decisions", str(self.paths.decisions)]
         argv += ["--seals", str(self.folder / FILE)]
+        argv += ["--broker"] if self.broker else []
         child = Child("checkpoint", argv, self.folder / "checkpoint.log")
         self.stack.callback(lambda: _kill(child))
         self.checkpoint = child
@@ -509,8 +522,10 @@ class Site:
         eventually(listens, "the checkpoint listens")
         return child
 
-    def start_gateway(self, program: Path | None = None, change: tuple[str, str] = ("", "")) -> Gateway:
-        """A gateway whose filter is `program`, or the real one; `change` replaces a text of its configuration."""
+    def start_gateway(self, program: Path | None = None, change: tuple[str, str] = ("", ""), **parts: Any) -> Gateway:
+        """A gateway whose filter is `program`, or the real one; `change` replaces a text of its configuration, `parts`
+        are other parts of its plan.
+        """
         self.gateways += 1
         name = f"gateway{self.gateways}"
         plan = GatewayPlan(
@@ -525,7 +540,9 @@ class Site:
             checkpoint_socket=str(self.sockets / "checkpoint.sock"),
             certificate_secret=CERTIFICATE_SECRET,
             bundle_secret=BUNDLE_SECRET,
+            broker_socket=str(self.broker_socket) if self.broker else "",
         )
+        plan = replace(plan, **parts)
         log = self.folder / f"{name}.log"
         configuration = json.dumps(gateway_bootstrap(plan))
         assert change[0] in configuration
@@ -565,9 +582,12 @@ def _kill(child: Child) -> None:
 
 
 @contextlib.contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """The shop's policy, an authority, and a Spanner that remembers."""
+def site(folder: Path, *, broker: bool = False) -> Iterator[Site]:
+    """The shop's policy, an authority, and a Spanner that remembers. With `broker`, what is allowed wants a token."""
     shop_folder(folder)
+    intent = folder / "spangate.yaml"
+    if broker and "google:" not in intent.read_text():
+        intent.write_text(intent.read_text() + GOOGLE)
     # A key that the tests know, made an hour ago.
     made = SystemClock().now() - timedelta(hours=1)
     FileSealKeys(folder / FILE).add(SealKey(KEY_ID.hex(), KEY.hex(), made))
@@ -585,7 +605,7 @@ def site(folder: Path) -> Iterator[Site]:
         collector = Collector(paths, problem=problems.append)
         collector.start()
         stack.callback(collector.stop)
-        found = Site(folder, sockets, spanner, authority, paths, stack)
+        found = Site(folder, sockets, spanner, authority, paths, stack, broker)
         found.start_checkpoint()
         yield found
     assert problems == []

@@ -217,7 +217,7 @@ class Worker:
     """One Envoy worker: its own Lua state, its own cache. `now_ms` is its clock."""
 
     now_ms: int = NOON_MS
-    clusters: tuple[bytes, ...] = (b"spangate_checkpoint", b"spangate_epoch")
+    clusters: tuple[bytes, ...] = (b"spangate_checkpoint", b"spangate_epoch", b"spangate_broker")
     lua: LuaRuntime = field(default_factory=lambda: LuaRuntime(encoding=None, unpack_returned_tuples=True))
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from spangate.model.google import CLOUD_SCOPE
 from spangate.standin.access_token import TokenMint
 from spangate.standin.asked import FORM, Asked
 from spangate.standin.config import parse_config
-from spangate.standin.iam_credentials import TOKEN_CREATOR, WORKLOAD_IDENTITY_USER
+from spangate.standin.roles import TOKEN_CREATOR, WORKLOAD_IDENTITY_USER
 from spangate.standin.service import StandIn
 from spangate.standin.sts import ACCESS_TOKEN, EXCHANGE
 

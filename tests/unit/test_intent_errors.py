@@ -50,6 +50,15 @@ SCHEMA = replace(
 )
 
 
+GOOGLE = 'google: {project_number: "123456789012", pool: mesh, provider: spangate'
+
+
+def google(more: str, identity: str = "") -> str:
+    """The shop with a `google` block that ends with `more`, and something added to an identity."""
+    text = changed("{workload: shop/checkout}", f"{{workload: shop/checkout{identity}}}")
+    return f"{text}{GOOGLE}{more}}}\n"
+
+
 CASES = {
     # The file as a whole.
     "an empty file": "",
@@ -70,6 +79,41 @@ CASES = {
     # Words of later versions.
     "traffic": shop.INTENT + "\ntraffic:\n  - {from: shop/web, to: shop/checkout, allow: [GET /orders]}\n",
     "roles and until": changed("{workload: shop/checkout}", "{workload: shop/checkout, roles: [a], until: 2026-01-01}"),
+    # Google.
+    "google as a word": shop.INTENT + "google: yes-please\n",
+    "google without its parts": shop.INTENT + "google: {pool: mesh}\n",
+    "a project number that is an id": shop.INTENT
+    + "google: {project_number: my-project, pool: mesh, provider: spangate}\n",
+    "a project number that YAML reads as one": shop.INTENT
+    + "google: {project_number: 12, pool: mesh, provider: spangate}\n",
+    "a pool of Google's own": shop.INTENT + 'google: {project_number: "12", pool: gcp-mesh, provider: x}\n',
+    "an unknown subject token": google(", subject_token: jwks"),
+    "a saml subject token": google(", subject_token: saml2"),
+    "a misspelt key of google": google(", scope: [https://www.googleapis.com/auth/cloud-platform]"),
+    "scopes that are none": google(', scopes: [cloud-platform, "", [a]]'),
+    "no scopes": google(", scopes: []"),
+    "scopes as text": google(", scopes: https://www.googleapis.com/auth/cloud-platform"),
+    "a scope twice": google(", scopes: [" + ", ".join(["https://www.googleapis.com/auth/spanner.data"] * 2) + "]"),
+    "too many scopes": google(", scopes: [" + ", ".join(["a"] * 17) + "]"),
+    "impersonation without an account": google(", impersonate: {lifetime: 10m}"),
+    "an account that is none": google(", impersonate: {service_account: shop@example.com}"),
+    "a delegate that is none": google(
+        ", impersonate: {service_account: shop-db@my-project.iam.gserviceaccount.com, delegates: [../x]}"
+    ),
+    **{
+        f"a lifetime of {lifetime}": google(
+            f", impersonate: {{service_account: shop-db@my-project.iam.gserviceaccount.com, lifetime: {lifetime}}}"
+        )
+        for lifetime in ("600", "10 minutes", "299s", "61m", "2h", "[1h]")
+    },
+    "an identity that impersonates without google": changed(
+        "{workload: shop/checkout}",
+        "{workload: shop/checkout, impersonate: {service_account: shop-db@my-project.iam.gserviceaccount.com}}",
+    ),
+    "an identity that only impersonates": changed(
+        "{workload: shop/checkout}", "{impersonate: {service_account: shop-db@my-project.iam.gserviceaccount.com}}"
+    ),
+    "a name that is too long for google": google("").replace("shop/checkout", "shop/" + "c" * 117),
     # YAML that an intent file does not use.
     "an anchor": changed("{workload: shop/checkout}", "&a {workload: shop/checkout}"),
     "an alias": changed("{agent: tools/copilot}", "*a"),
@@ -110,6 +154,18 @@ CASES = {
     "an identity with a bad name": changed("  copilot:  {", "  Co_pilot: {"),
     "an identity named by a number": changed("  copilot:  {", "  12: {"),
     "an identity named no": changed("  copilot:  {", "  no: {"),
+    "processes without a name": changed("{agent: tools/copilot}", "{unix: {user: copilot}}"),
+    "processes as a text": changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: copilot}"),
+    "a misspelt selector": changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {users: copilot}}"),
+    "an executable alone": changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {executable: /bin/x}}"),
+    "selectors that nothing can be": changed(
+        "{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: a b, group: 65534, executable: bin/../x}}"
+    ),
+    "a number that is too large": changed("{agent: tools/copilot}", "{agent: a/b, unix: {user: 4294967295}}"),
+    "a user that YAML takes for something else": changed("{agent: tools/copilot}", "{agent: a/b, unix: {user: no}}"),
+    "two identities that are one process": changed(
+        "{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: app, executable: /bin/x}}"
+    ).replace("{workload: shop/checkout}", "{workload: shop/checkout, unix: {user: app}}"),
     "an identity without value": changed("copilot:  {agent: tools/copilot}", "copilot:"),
     "an empty identity": changed("{workload: shop/checkout}", "{}"),
     "a workload without namespace": changed("workload: shop/checkout", "workload: checkout"),

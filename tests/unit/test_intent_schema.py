@@ -13,7 +13,17 @@ from ruamel.yaml import YAML
 from fakes import shop
 from spangate.intent import IntentErrors, parse_intent
 from spangate.intent.editor_schema import intent_json_schema
-from spangate.intent.words import DATABASE_KEYS, EXAMPLES, IDENTITY_KEYS, OPERATION_KEYS, ROOT_KEYS
+from spangate.intent.words import (
+    DATABASE_KEYS,
+    EXAMPLES,
+    GOOGLE_KEYS,
+    IDENTITY_KEYS,
+    IDENTITY_KINDS,
+    IMPERSONATE_KEYS,
+    OPERATION_KEYS,
+    ROOT_KEYS,
+    UNIX_KEYS,
+)
 
 FILE = Path(__file__).parents[2] / "spec" / "intent.schema.json"
 HEAD = shop.INTENT[: shop.INTENT.index("access:")]
@@ -44,7 +54,15 @@ def schema_accepts(text: str) -> bool:
     return jsonschema.Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8"))).is_valid(value)
 
 
+GOOGLE = 'google: {project_number: "123456789012", pool: mesh, provider: spangate'
+ACCOUNT = "shop-db@my-project.iam.gserviceaccount.com"
+
+
 BOTH_ACCEPT = [
+    shop.INTENT + GOOGLE + "}\n",
+    shop.INTENT + GOOGLE + ", subject_token: mtls, scopes: [https://www.googleapis.com/auth/spanner.data]}\n",
+    shop.INTENT + GOOGLE + f", impersonate: {{service_account: {ACCOUNT}, delegates: [{ACCOUNT}], lifetime: 10m}}}}\n",
+    changed("{workload: shop/checkout}", f"{{workload: shop/checkout, impersonate: {{service_account: {ACCOUNT}}}}}"),
     shop.INTENT,
     HEAD,
     access("{read: [Customers(CustomerId, Name), Orders]}"),
@@ -59,8 +77,27 @@ BOTH_ACCEPT = [
     access("{read: [Orders], deny: {write: [Orders], ddl: true}}"),
     HEAD + "roles: {clerk: {shop: {read: [Orders]}}}\naccess: {checkout: {roles: [clerk]}}\n",
     HEAD + "roles: {clerk: {shop: {read: [O]}}}\naccess: {a: {roles: [{role: clerk, until: 2026-12-31T18:00Z}]}}\n",
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: copilot}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: 1001, group: 'svc.x', executable: /a/b c}}"),
 ]
 BOTH_REJECT = [
+    shop.INTENT + GOOGLE + ", subject_token: saml2}\n",
+    shop.INTENT + GOOGLE + ", scopes: []}\n",
+    shop.INTENT + GOOGLE + ", scopes: [a]}\n",
+    shop.INTENT + GOOGLE + ", impersonate: {lifetime: 10m}}\n",
+    shop.INTENT + GOOGLE + f", impersonate: {{service_account: {ACCOUNT}, lifetime: 10}}}}\n",
+    shop.INTENT + "google: {pool: mesh, provider: spangate}\n",
+    shop.INTENT + 'google: {project_number: "0", pool: mesh, provider: spangate}\n',
+    changed("{workload: shop/checkout}", f"{{impersonate: {{service_account: {ACCOUNT}}}}}"),
+    changed("{agent: tools/copilot}", "{unix: {user: copilot}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: copilot}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {uid: 1001}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: -1}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: 'a b'}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: [a]}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {executable: /bin/a}}"),
+    changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: a, executable: bin/a}}"),
     "",
     "a",
     "[]",
@@ -120,6 +157,10 @@ ONLY_PARSER_REJECTS = {
     "nor that a moment exists": access("{ddl: {until: 2026-02-30T18:00Z}}"),
     "YAML 1.2 reads `no` as text, older readers as a boolean": access("{read: [no]}"),
     "in a trust domain and a workload, `..` needs more than a pattern": changed("tools/copilot", "tools/.."),
+    "in the path of a file, too": changed(
+        "{agent: tools/copilot}", "{agent: a/b, unix: {user: a, executable: /a/../b}}"
+    ),
+    "and some numbers are nobody's": changed("{agent: tools/copilot}", "{agent: a/b, unix: {user: 65534}}"),
     "quotes and backslashes are gone before the schema looks": access('{read: ["Ord\\x65rs"]}'),
     "so are anchors": changed("{agent: tools/copilot}", "&a {agent: tools/copilot}"),
     "and comments": changed("# namespace", "# \u202e"),
@@ -159,7 +200,7 @@ def test_where_the_schema_is_looser_the_reason_is_known(reason: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, OPERATION_KEYS):
+    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, UNIX_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS):
         for key, sentence in keys.items():
             assert sentence.endswith("."), key
 
@@ -170,6 +211,7 @@ def test_the_examples_in_messages_are_good_ones() -> None:
     top = "\n".join(EXAMPLES[key] for key in ROOT_KEYS)
     assert parser_accepts(top)
     database = ", ".join(EXAMPLES[key] for key in DATABASE_KEYS)
-    for key in IDENTITY_KEYS:
-        text = top.replace("workload: shop/checkout", EXAMPLES[key])
+    unix = f"unix: {{{', '.join(EXAMPLES[key] for key in UNIX_KEYS)}}}"
+    for key in IDENTITY_KINDS:
+        text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {unix}, {EXAMPLES['impersonate']}")
         assert parser_accepts(text.replace("instance: main, database: shop, schema: schema.sql", database))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.auth.credentials import NO_OP_TRUST_BOUNDARY_ENCODED_LOCATIONS, NO_OP_TRUST_BOUNDARY_LOCATIONS
 
 from fakes.google import (
     ACCOUNT,
@@ -21,7 +22,7 @@ from fakes.google import (
     provider,
 )
 from spangate.standin.asked import Asked
-from spangate.standin.iam_credentials import WORKLOAD_IDENTITY_USER
+from spangate.standin.roles import WORKLOAD_IDENTITY_USER
 
 DENIED = "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist)."
 
@@ -224,9 +225,19 @@ def test_the_project_is_the_wildcard_and_the_account_an_address(google: FakeGoog
 
 def test_there_is_no_regional_boundary(google: FakeGoogle) -> None:
     authorization = f"Bearer {google.access_token()}"
+    nowhere = {"locations": [], "encodedLocations": "0x0"}
     for name in (f"projects/-/serviceAccounts/{ACCOUNT}", POOL):
-        assert google.ask(Asked("GET", f"/v1/{name}/allowedLocations", "", authorization)) == (200, {})
+        assert google.ask(Asked("GET", f"/v1/{name}/allowedLocations", "", authorization)) == (200, nowhere)
         assert google.ask(Asked("GET", f"/v1/{name}/allowedLocations"))[0] == 401
+    for name, status in ((f"projects/-/serviceAccounts/x{ACCOUNT}", 403), (POOL + "s", 400)):
+        assert google.ask(Asked("GET", f"/v1/{name}/allowedLocations", "", authorization))[0] == status
+
+
+def test_the_library_reads_that_no_boundary_is_set(google: FakeGoogle) -> None:
+    status, body = google.ask(Asked("GET", f"/v1/{POOL}/allowedLocations", "", f"Bearer {google.access_token()}"))
+    assert body["encodedLocations"] == NO_OP_TRUST_BOUNDARY_ENCODED_LOCATIONS
+    assert body["locations"] == NO_OP_TRUST_BOUNDARY_LOCATIONS
+    assert status == 200
 
 
 @pytest.mark.parametrize("asked", [Asked("GET", "/v1/token"), Asked("POST", "/"), Asked("POST", "/v1/token/")])

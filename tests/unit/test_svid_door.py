@@ -75,6 +75,14 @@ def test_a_workload_gets_a_token_for_its_audience(door: Door) -> None:
     assert door.tokens.validate(token, "orders").identity == CHECKOUT
     assert expires_at == "2030-01-02T12:05:00Z"
     assert SvidClient(door.path, FakeKeys()).keys() == door.tokens.jwks()
+    token, expires_at = SvidClient(door.path, FakeKeys()).token(CHECKOUT, ["orders"], 3600)
+    assert expires_at == "2030-01-02T13:00:00Z"
+
+
+@pytest.mark.parametrize("seconds", [-1, 3601, True, "60", 9.5, None])
+def test_a_token_lives_an_hour_at_most(door: Door, seconds: object) -> None:
+    asked = {"identity": str(CHECKOUT), "audiences": ["orders"], "lifetime_seconds": seconds}
+    assert post(door.path, "/token", json.dumps(asked).encode())[0] == 400
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from spangate.authority.generations import AuthorityState, Generation, LetGo, checked
 from spangate.authority.jwt_svid import IssuedJwt
+from spangate.authority.kubernetes_token import Attested
 from spangate.authority.ledger import Held, Issued
 from spangate.authority.rotation import Phase
 from spangate.errors import Broken, TryAgain, YourFault
@@ -46,6 +47,10 @@ CREATE TABLE IF NOT EXISTS issued (
   serial TEXT PRIMARY KEY, kind TEXT NOT NULL, identity TEXT NOT NULL, not_before INTEGER NOT NULL,
   not_after INTEGER NOT NULL, dns_names TEXT NOT NULL, generation INTEGER NOT NULL, revision INTEGER NOT NULL,
   holder TEXT NOT NULL, in_use INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS attested (
+  number TEXT PRIMARY KEY, identity TEXT NOT NULL, pod_uid TEXT NOT NULL, at INTEGER NOT NULL,
+  token_ends INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
 CREATE INDEX IF NOT EXISTS issued_by_holder ON issued (holder) WHERE in_use = 1;
@@ -151,6 +156,21 @@ class AuthorityFile:
         facts = Issued("jwt", str(issued.identity), 0, issued.issued_at, issued.expires_at, issued.audiences)
         self._write(issued.token_id, facts)
 
+    def record_attested(self, number: str, attested: Attested, at: datetime) -> None:
+        """Writes down by which pod's token what has that serial number or token id was given. Raises TryAgain."""
+        times = (int(at.timestamp()), int(attested.expires_at.timestamp()))
+        with self._used() as database:
+            database.execute(
+                "INSERT INTO attested VALUES (?, ?, ?, ?, ?)",
+                (number, str(attested.identity), attested.pod_uid, *times),
+            )
+
+    def attested(self) -> tuple[tuple[str, str, str], ...]:
+        """Number, identity and pod of everything that is written down, oldest first."""
+        with self._used() as database:
+            rows = database.execute("SELECT number, identity, pod_uid FROM attested ORDER BY at, rowid").fetchall()
+        return tuple((number, identity, pod) for number, identity, pod in rows)
+
     def _write(self, number: str, issued: Issued) -> None:
         begins, ends = (int(moment.timestamp()) for moment in (issued.not_before, issued.not_after))
         row = (
@@ -165,6 +185,7 @@ class AuthorityFile:
             if prune:
                 oldest = int((self._now() - KEPT).timestamp())
                 database.execute("DELETE FROM issued WHERE kind IN ('svid', 'jwt') AND not_after < ?", (oldest,))
+                database.execute("DELETE FROM attested WHERE at < ?", (oldest,))
 
     def held(self, now: datetime) -> tuple[Held, ...]:
         """See authority.ledger.Ledger."""

@@ -2,7 +2,8 @@
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
          -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
-            allow: -role, -tag, -owner, and where the database says so -keep-tags: 1 and -context; a denial: -reason,
+            allow: -role, -tag, -owner, where the database says so -keep-tags: 1 and -context, and -broker: 1 where the
+            request is to be sent on with an access token; a denial: -reason,
             -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
             filter seals with (SealKeys.header)
@@ -33,8 +34,11 @@ from spangate.settings import LIMITS
 SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
 
 
-def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Starlette:
-    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment."""
+def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str], *, broker: bool = False) -> Starlette:
+    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment.
+
+    With `broker`, what is allowed goes on only with a token from the broker.
+    """
 
     # A thread for every request that the door lets in: whoever waits for an analyser waits in the queue that is fair
     # (turns.py), and what is known already waits for nobody. Made when needed.
@@ -64,6 +68,8 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str]) -> Star
             }
             if answer.keep_tags:
                 headers["x-spangate-keep-tags"] = "1"
+            if broker:
+                headers["x-spangate-broker"] = "1"
             if answer.context:
                 headers["x-spangate-context"] = answer.context
         else:

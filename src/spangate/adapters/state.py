@@ -43,6 +43,9 @@ class Running:
     gateway_identity: str
     authority_socket: str
     issuer: str
+    # The Workload API, and the authority's door for pods; empty if there is none.
+    workload_socket: str
+    pods: str
     spanner: str
     emulator: bool
     project: str

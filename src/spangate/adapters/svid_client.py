@@ -21,6 +21,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from spangate.adapters.keys import key_pem, request_pem
 from spangate.adapters.sds_door import Secrets
@@ -46,6 +47,12 @@ class Svid:
     not_after: datetime
     serial: int
 
+    @property
+    def chain_der(self) -> tuple[bytes, ...]:
+        """Leaf and intermediates, in DER."""
+        chain = x509.load_pem_x509_certificates(self.secrets.chain_pem.encode("ascii"))
+        return tuple(one.public_bytes(Encoding.DER) for one in chain)
+
 
 class SvidClient:
     """Asks the authority that listens at `path`."""
@@ -63,35 +70,55 @@ class SvidClient:
         """
         key = self._keys.new_key()
         answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
-        return verified(identity, key, _text(answer, "chain"), _text(answer, "bundle"))
+        return verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
 
-    def token(self, identity: SpiffeId, audiences: Sequence[str]) -> tuple[str, str]:
-        """A JWT-SVID for `identity`, to be shown to `audiences`, and when it ends (RFC 3339). Raises as `fetch`."""
-        answer = self._ask("POST", "/token", {"identity": str(identity), "audiences": list(audiences)})
-        return _text(answer, "token"), _text(answer, "expires_at")
+    def token(
+        self, identity: SpiffeId, audiences: Sequence[str], lifetime_seconds: int | None = None
+    ) -> tuple[str, str]:
+        """A JWT-SVID for `identity`, to be shown to `audiences`, and when it ends (RFC 3339). Raises as `fetch`.
+
+        Without `lifetime_seconds` it lives as long as the authority thinks best.
+        """
+        asked: dict[str, object] = {"identity": str(identity), "audiences": list(audiences)}
+        if lifetime_seconds is not None:
+            asked["lifetime_seconds"] = lifetime_seconds
+        answer = self._ask("POST", "/token", asked)
+        return text_of(answer, "token"), text_of(answer, "expires_at")
 
     def keys(self) -> Mapping[str, Any]:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
         return self._ask("GET", "/keys", None)
 
+    def bundle(self) -> str:
+        """The trust bundle in PEM. Raises as `fetch`."""
+        status, content = self._exchange("GET", "/bundle", None)
+        if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
+            raise refusal(status, json_object(content))
+        try:
+            return content.decode("ascii")
+        except UnicodeDecodeError as e:
+            raise PeersFault("the authority answered with a bundle that cannot be read") from e
+
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+        status, content = self._exchange(method, path, body)
+        answer = json_object(content)
+        if status == http.client.OK and answer is not None:
+            return answer
+        raise refusal(status, answer)
+
+    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, bytes]:
         connection = UnixConnection(self._path, self._timeout_seconds)
         try:
             content_type = {"content-type": "application/json"}
             connection.request(method, path, None if body is None else json.dumps(body), content_type)
             response = connection.getresponse()
-            content = response.read(ANSWER_BYTES_MAX + 1)
-            status = response.status
+            return response.status, response.read(ANSWER_BYTES_MAX + 1)
         except (FileNotFoundError, ConnectionRefusedError) as e:
             raise TryAgain(f"no authority listens at `{self._path}`", help="is `spangate up` running?") from e
         except (OSError, http.client.HTTPException) as e:
             raise TryAgain(f"the authority at `{self._path}` does not answer: {e}") from e
         finally:
             connection.close()
-        answer = _json_object(content)
-        if status == http.client.OK and answer is not None:
-            return answer
-        raise _refusal(status, answer)
 
 
 def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
@@ -161,7 +188,8 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _json_object(content: bytes) -> Mapping[str, Any] | None:
+def json_object(content: bytes) -> Mapping[str, Any] | None:
+    """The JSON object in a bounded answer; None if it is none."""
     if len(content) > ANSWER_BYTES_MAX:
         return None
     try:
@@ -171,14 +199,15 @@ def _json_object(content: bytes) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text(answer: Mapping[str, Any], key: str) -> str:
+def text_of(answer: Mapping[str, Any], key: str) -> str:
+    """The text under `key`. Raises PeersFault."""
     value = answer.get(key)
     if not isinstance(value, str):
         raise PeersFault(f"the authority's answer has no `{key}`")
     return value
 
 
-def _refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
+def refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
     """The authority's own sentence, as an error of the right kind."""
     message = answer.get("error") if answer else None
     if not isinstance(message, str):

@@ -2,7 +2,7 @@
 
     POST /sign    {"identity": "spiffe://...", "csr": "<PEM>"}
                   -> {"chain": "<PEM>", "bundle": "<PEM>", "not_after": "<RFC 3339>"}
-    POST /token   {"identity": "spiffe://...", "audiences": ["..."]}
+    POST /token   {"identity": "spiffe://...", "audiences": ["..."]} and perhaps "lifetime_seconds": <whole number>
                   -> {"token": "<JWT-SVID>", "expires_at": "<RFC 3339>"}
     GET  /bundle  -> the trust bundle in PEM
     GET  /keys    -> the public keys of tokens, a JWK set
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import timedelta
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,7 +32,7 @@ from starlette.routing import Route
 
 from spangate.adapters.unix_server import read_body
 from spangate.authority.ca import Authority
-from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.jwt_svid import LIFETIME_MAX, JwtAuthority
 from spangate.authority.request import CSR_CHARACTERS_MAX
 from spangate.errors import Broken, SpangateError, TryAgain
 from spangate.model.identity import SPIFFE_ID_BYTES_MAX, BadSpiffeId, SpiffeId
@@ -56,7 +57,7 @@ def svid_app(authority: Authority, tokens: JwtAuthority, *, reserved: Collection
         asked = _parse_token(body)
         if asked is None:
             return _error(400, "the request is not a JSON object of the text `identity` and the list `audiences`")
-        issued = tokens.sign(_allowed(asked[0], authority.trust_domain, refused), asked[1])
+        issued = tokens.sign(_allowed(asked[0], authority.trust_domain, refused), *asked[1:])
         return JSONResponse({"token": issued.token, "expires_at": issued.expires_at.strftime(_RFC_3339)})
 
     async def keys(_: Request) -> Response:
@@ -133,20 +134,22 @@ def _allowed(text: str, trust_domain: str, refused: Collection[SpiffeId]) -> Spi
     return identity
 
 
-def _parse_token(body: bytes) -> tuple[str, tuple[str, ...]] | None:
-    """Identity and audiences, or None."""
+def _parse_token(body: bytes) -> tuple[str, tuple[str, ...], timedelta | None] | None:
+    """Identity, audiences and lifetime, or None."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or set(value) != {"identity", "audiences"}:
+    if not isinstance(value, dict) or set(value) - {"lifetime_seconds"} != {"identity", "audiences"}:
         return None
-    identity, audiences = value["identity"], value["audiences"]
+    identity, audiences, seconds = value["identity"], value["audiences"], value.get("lifetime_seconds", 0)
+    if type(seconds) is not int or not 0 <= seconds <= LIFETIME_MAX.total_seconds():
+        return None
     if not isinstance(identity, str) or not isinstance(audiences, list):
         return None
     if not all(isinstance(one, str) for one in audiences):
         return None
-    return identity, tuple(audiences)
+    return identity, tuple(audiences), timedelta(seconds=seconds) if seconds else None
 
 
 def _parse(body: bytes) -> dict[str, str] | None:

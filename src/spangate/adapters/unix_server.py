@@ -31,6 +31,8 @@ from spangate.errors import Broken, TryAgain, YourFault
 SOCKET_PATH_BYTES_MAX = 107
 SOCKET_MODE = 0o600
 DIRECTORY_MODE = 0o700
+# Who connects is asked of the kernel, connection by connection.
+SHARED_SOCKET_MODE = 0o666
 # struct ucred { pid_t pid; uid_t uid; gid_t gid; }  (unix(7), SO_PEERCRED)
 _UCRED = struct.Struct("iII")
 
@@ -73,7 +75,7 @@ class UnixServer:
         self._peer = _Peer(os.getuid() if peer_uid is None else peer_uid, peer_pid)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                _bounded(application),
+                bounded(application),
                 http=_only(self._peer, _connections_max()),
                 ws="none",
                 loop="asyncio",
@@ -151,22 +153,44 @@ def bind(path: Path) -> socket.socket:
     """A listening-ready socket at `path`, 0600, in a directory of 0700 that is made if need be."""
     check_socket_path(path)
     _check_directory(path.parent)
+    return _bound(path, SOCKET_MODE)
+
+
+def bind_for_all(path: Path) -> socket.socket:
+    """A listening-ready socket at `path` that every user may connect to, in a directory that no other user may write.
+
+    Whoever could write there could put a socket of its own in our place. Raises YourFault, TryAgain.
+    """
+    check_socket_path(path)
+    try:
+        status = path.parent.stat()
+    except OSError as e:
+        raise YourFault(f"cannot use the directory `{path.parent}`: {e.strerror}", help="make it first") from e
+    if status.st_uid not in {0, os.getuid()} or stat.S_IMODE(status.st_mode) & 0o022:
+        raise YourFault(
+            f"other users may write in the directory `{path.parent}`, and could put a socket of their own there",
+            help=f"choose one of your own: mkdir -m 755 {path.parent / 'spangate'}",
+        )
+    return _bound(path, SHARED_SOCKET_MODE)
+
+
+def _bound(path: Path, mode: int) -> socket.socket:
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        path.chmod(SOCKET_MODE)
+        path.chmod(mode)
     except OSError as e:
         listener.close()
         raise TryAgain(f"cannot listen at `{path}`: {e.strerror}") from e
     return listener
 
 
-def listening(path: Path) -> socket.socket:
-    """As `bind`, and listening: for a process that is started, and started again, to serve it. The opener closes it
-    and removes the file.
+def listening(path: Path, *, for_all: bool = False) -> socket.socket:
+    """As `bind`, or `bind_for_all`, and listening: for a process that is started, and started again, to serve it. The
+    opener closes it and removes the file.
     """
-    listener = bind(path)
+    listener = bind_for_all(path) if for_all else bind(path)
     listener.listen(_WAITING_MAX)
     return listener
 
@@ -255,11 +279,11 @@ def _connections_max() -> int:
     return CONNECTIONS_MAX if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, descriptors // 2)
 
 
-def _bounded(application: ASGIApp) -> ASGIApp:
+def bounded(application: ASGIApp) -> ASGIApp:
     """`application` for REQUESTS_MAX at once. All on one event loop, so a number is enough."""
     running = 0
 
-    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal running
         if running >= REQUESTS_MAX:
             await PlainTextResponse("too many requests at once", 503)(scope, receive, send)
@@ -270,7 +294,7 @@ def _bounded(application: ASGIApp) -> ASGIApp:
         finally:
             running -= 1
 
-    return bounded
+    return answer
 
 
 def _only(peer: _Peer, connections_max: int) -> type[H11Protocol]:

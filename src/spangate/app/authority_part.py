@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,13 @@ from pathlib import Path
 from spangate.adapters.handover import ReadyPipe, secret_pipe
 from spangate.adapters.key_keepers import new_passphrase
 from spangate.adapters.key_places import find_secret
+from spangate.adapters.kubernetes_settings import read_settings
 from spangate.adapters.oidc_door import LOOPBACK, loopback_listener
 from spangate.adapters.process import Child
+from spangate.adapters.tls_server import tcp_listener
 from spangate.adapters.unix_server import listening
 from spangate.app.authority_parts import DOOR, OWN_DOOR
+from spangate.app.workload_doors import SOCKET
 
 # Below the runtime directory, where the authority ends with `up`.
 _FOLDER = "authority"
@@ -38,7 +42,15 @@ class AuthorityPlan:
     state: Path
     runtime: Path
     log: Path
-    sockets: tuple[int, int, int]
+    # Where its public keys are served, on loopback, whatever the issuer's name.
+    public_keys: str
+    intent: Path
+    kubernetes: Path | None
+    # Where processes of this machine, and pods, find it; the second is empty without settings for a cluster.
+    workload: Path
+    pods: str
+    # Listening sockets by the name of their argument.
+    sockets: Mapping[str, int]
     passphrase: bytes = field(repr=False)
 
     @property
@@ -53,13 +65,15 @@ class AuthorityPlan:
 
     def start(self, ready: ReadyPipe | None = None) -> Child:
         """A process for it."""
-        door, own_door, public_keys = self.sockets
         with secret_pipe(self.passphrase) as passphrase:
-            descriptors = [*self.sockets, passphrase]
+            descriptors = [*self.sockets.values(), passphrase]
             argv = [sys.executable, "-m", "spangate.app.authority_process", "--trust-domain", self.trust_domain]
             argv += ["--issuer", self.issuer, "--keys", self.keys, "--state", str(self.state)]
-            argv += ["--runtime", str(self.runtime), "--passphrase-fd", str(passphrase), "--door-fd", str(door)]
-            argv += ["--own-door-fd", str(own_door), "--public-keys-fd", str(public_keys)]
+            argv += ["--runtime", str(self.runtime), "--intent", str(self.intent)]
+            argv += [] if self.kubernetes is None else ["--kubernetes", str(self.kubernetes)]
+            argv += ["--passphrase-fd", str(passphrase)]
+            for name, descriptor in self.sockets.items():
+                argv += [f"--{name}-fd", str(descriptor)]
             if ready is not None:
                 argv += ["--ready-fd", str(ready.writing)]
                 descriptors.append(ready.writing)
@@ -77,8 +91,14 @@ def plan_authority(
     state: Path,
     runtime: Path,
     log: Path,
+    intent: Path,
+    workload: Path | None,
+    kubernetes: Path | None,
 ) -> AuthorityPlan:
-    """Opens its sockets. Raises YourFault (no usable place or passphrase), TryAgain (a port is taken)."""
+    """Opens its sockets. `workload`: where every user finds the Workload API; for the own user alone if it is None.
+
+    Raises YourFault (no usable place or passphrase, settings that are wrong), TryAgain (a port is taken).
+    """
     if keys is None:
         passphrase = new_passphrase()
         state = runtime / _FOLDER
@@ -89,18 +109,33 @@ def plan_authority(
     public_keys = loopback_listener(oidc_port)
     stack.callback(public_keys.close)
     public_keys.listen(_WAITING_MAX)
-    doors = []
-    for name in (DOOR, OWN_DOOR):
-        door = listening(runtime / name)
+    sockets = {"public-keys": public_keys.fileno()}
+    workload_at = runtime / SOCKET if workload is None else workload.absolute()
+    for name, path in (("door", runtime / DOOR), ("own-door", runtime / OWN_DOOR), ("workload", workload_at)):
+        door = listening(path, for_all=workload is not None and path == workload_at)
+        stack.callback(path.unlink, missing_ok=True)
         stack.callback(door.close)
-        doors.append(door.fileno())
+        sockets[name] = door.fileno()
+    pods = ""
+    if kubernetes is not None:
+        pod_door = tcp_listener(read_settings(kubernetes).listen)
+        stack.callback(pod_door.close)
+        sockets["pods"] = pod_door.fileno()
+        host, port = pod_door.getsockname()[:2]
+        pods = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    public_keys_at = f"http://{LOOPBACK}:{public_keys.getsockname()[1]}"
     return AuthorityPlan(
         trust_domain=trust_domain,
-        issuer=issuer or f"http://{LOOPBACK}:{public_keys.getsockname()[1]}",
+        issuer=issuer or public_keys_at,
+        public_keys=public_keys_at,
         keys=keys,
         state=state.absolute(),
         runtime=runtime,
         log=log,
-        sockets=(doors[0], doors[1], public_keys.fileno()),
+        intent=intent.absolute(),
+        kubernetes=None if kubernetes is None else kubernetes.absolute(),
+        workload=workload_at,
+        pods=pods,
+        sockets=sockets,
         passphrase=passphrase,
     )

@@ -9,6 +9,7 @@ Not here: the process (authority_process.py), what the doors answer (adapters/).
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from spangate.adapters.oidc_door import LoopbackServer, oidc_app
 from spangate.adapters.periodic import Periodic
 from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.unix_server import UnixServer
+from spangate.app.workload_doors import open_pod_door, open_workload_api
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
@@ -41,6 +43,9 @@ class Inherited:
     door: socket.socket
     own_door: socket.socket
     public_keys: socket.socket
+    workload: socket.socket
+    # Only with settings for a cluster.
+    pods: socket.socket | None
     parent: int
 
 
@@ -54,14 +59,21 @@ class AuthorityParts:
     store: AuthorityFile
     clock: SystemClock
     runtime: Path
+    intent: Path
+    kubernetes: Path | None
     inherited: Inherited
     say: Callable[[str], None]
     stack: ExitStack
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
-        """Spangate's own, each with the DNS names of its certificate; no workload is given one."""
+        """Spangate's own that are asked for from outside, each with the DNS names of its certificate."""
         return {SpiffeId.gateway(self.authority.trust_domain): _GATEWAY_NAMES}
+
+    @property
+    def reserved(self) -> set[SpiffeId]:
+        """What no workload is given."""
+        return {*self.own_identities, SpiffeId.authority(self.authority.trust_domain)}
 
 
 def open_parts(
@@ -72,6 +84,8 @@ def open_parts(
     passphrase: bytes,
     state: Path,
     runtime: Path,
+    intent: Path,
+    kubernetes: Path | None,
     inherited: Inherited,
     say: Callable[[str], None],
     stack: ExitStack,
@@ -83,7 +97,7 @@ def open_parts(
     clock, made = SystemClock(), SystemKeys()
     keeper = open_keeper(keys, passphrase)
     store = AuthorityFile(state / FILE, clock.now)
-    authority = Authority.open(trust_domain, clock, made, keeper, store, record=store.record)
+    authority = Authority.open(trust_domain, clock, made, keeper, store, record=store.record, lock=threading.RLock())
     tokens = JwtAuthority(
         trust_domain=trust_domain,
         issuer=issuer,
@@ -92,7 +106,7 @@ def open_parts(
         store=KeptJwtKeys(keeper, lambda: f"{made.new_serial() % 2**64:016x}"),
         record=store.record_token,
     )
-    return AuthorityParts(authority, tokens, keeper, store, clock, runtime, inherited, say, stack)
+    return AuthorityParts(authority, tokens, keeper, store, clock, runtime, intent, kubernetes, inherited, say, stack)
 
 
 def _token_keys(parts: AuthorityParts) -> None:
@@ -115,7 +129,7 @@ def _public_keys(parts: AuthorityParts) -> None:
 
 def _door(parts: AuthorityParts) -> None:
     """The operator's."""
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.own_identities)
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved)
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 
@@ -133,5 +147,31 @@ def _own_door(parts: AuthorityParts) -> None:
     parts.stack.enter_context(server)
 
 
+def _workload_api(parts: AuthorityParts) -> None:
+    """For processes of this machine."""
+    open_workload_api(parts.stack, parts.authority, parts.tokens, parts.intent, parts.inherited.workload, parts.say)
+
+
+def _pods(parts: AuthorityParts) -> None:
+    """For pods, where there are settings for a cluster."""
+    if parts.kubernetes is not None and parts.inherited.pods is not None:
+        open_pod_door(
+            parts.stack,
+            parts.authority,
+            parts.tokens,
+            parts.store,
+            parts.kubernetes,
+            parts.inherited.pods,
+            parts.say,
+        )
+
+
 # In the order of their start.
-DOORS: tuple[Callable[[AuthorityParts], None], ...] = (_token_keys, _public_keys, _door, _own_door)
+DOORS: tuple[Callable[[AuthorityParts], None], ...] = (
+    _token_keys,
+    _public_keys,
+    _door,
+    _own_door,
+    _workload_api,
+    _pods,
+)

@@ -34,6 +34,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         door=taken_socket(arguments.door_fd),
         own_door=taken_socket(arguments.own_door_fd),
         public_keys=taken_socket(arguments.public_keys_fd),
+        workload=taken_socket(arguments.workload_fd),
+        pods=None if arguments.pods_fd is None else taken_socket(arguments.pods_fd),
         parent=os.getppid(),
     )
     with ExitStack() as stack:
@@ -44,6 +46,8 @@ def _serve(arguments: argparse.Namespace) -> None:
             passphrase=taken_secret(arguments.passphrase_fd),
             state=arguments.state,
             runtime=arguments.runtime,
+            intent=arguments.intent,
+            kubernetes=arguments.kubernetes,
             inherited=inherited,
             say=_say,
             stack=stack,
@@ -60,10 +64,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="spangate authority")
     for name in ("trust-domain", "issuer", "keys"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("state", "runtime"):
+    for name in ("state", "runtime", "intent"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("passphrase-fd", "door-fd", "own-door-fd", "public-keys-fd"):
+    parser.add_argument("--kubernetes", type=Path, help="settings for a cluster whose pods are let in")
+    for name in ("passphrase-fd", "door-fd", "own-door-fd", "public-keys-fd", "workload-fd"):
         parser.add_argument(f"--{name}", type=int, required=True, help="a file descriptor that is inherited")
+    parser.add_argument("--pods-fd", type=int, help="likewise, with --kubernetes")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
     try:
         _serve(parser.parse_args())

@@ -40,15 +40,16 @@ def serve(
     seals: SealKeyStore,
     shared: DatabasePath | None,
     *,
+    broker: bool = False,
     socket_fd: int | None = None,
     ready_fd: int | None = None,
     patient: bool = False,
 ) -> None:
     """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
-    `seals` keeps the sealing keys; `shared` is their database where several gateways share them. `socket_fd` is
-    inherited and listens at `socket` already; `ready_fd` is where to say that it serves. `patient`: an intent that
-    cannot be used now is waited for.
+    `seals` keeps the sealing keys; `shared` is their database where several gateways share them. With `broker`, what is
+    allowed goes on only with an access token. `socket_fd` is inherited and listens at `socket` already; `ready_fd` is
+    where to say that it serves. `patient`: an intent that cannot be used now is waited for.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -66,6 +67,8 @@ def serve(
         before = checkpoint.policy
         checkpoint.replace(policy)
         _say(f"policy {policy.version} is in force (before: {before.version})")
+        if (policy.google is not None) != (before.google is not None):
+            _say("note: `google` came or went; `up` has to be started anew for that")
         for alias, database in policy.databases.items():
             known = before.databases.get(alias)
             if known is None or database.schema_file == LIVE:
@@ -88,7 +91,7 @@ def serve(
     keys.renew()
     with (
         UnixServer(
-            checkpoint_app(checkpoint, lambda: keys.header),
+            checkpoint_app(checkpoint, lambda: keys.header, broker=broker),
             socket,
             name="checkpoint",
             listener=None if socket_fd is None else taken_socket(socket_fd),
@@ -158,6 +161,7 @@ def main() -> int:
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
+    parser.add_argument("--broker", action="store_true", help="what is allowed goes on only with an access token")
     parser.add_argument("--socket-fd", type=int, help="a descriptor that is inherited and listens at --socket")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
     parser.add_argument("--patient", action="store_true", help="wait for an intent that can be used")
@@ -179,6 +183,7 @@ def main() -> int:
             arguments.spanner,
             seals,
             shared,
+            broker=arguments.broker,
             socket_fd=arguments.socket_fd,
             ready_fd=arguments.ready_fd,
             patient=arguments.patient,

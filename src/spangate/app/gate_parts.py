@@ -51,14 +51,18 @@ class CheckpointPlan:
         runtime: Path,
         audit: AuditPaths,
         state: StateDirectory,
-        spanner: str,
+        live_at: str,
+        *,
+        broker: bool,
     ) -> CheckpointPlan:
-        """Opens its socket."""
+        """Opens its socket. `live_at`: the Spanner that is asked for live schemas, or nothing."""
         socket = runtime / "checkpoint.sock"
         listener = listening(socket)
         stack.callback(listener.close)
         arguments = ["--intent", str(intent.resolve()), "--socket", str(socket), "--decisions", str(audit.decisions)]
-        arguments += ["--spanner", spanner]
+        arguments += ["--spanner", live_at]
+        if broker:
+            arguments.append("--broker")
         if shared_state is None:
             arguments += ["--seals", str(state.path / FILE)]
         else:
@@ -105,6 +109,8 @@ def start_gateway(
     log: Path,
     sds_socket: Path,
     checkpoint_socket: Path,
+    broker_socket: Path | None,
+    spanner_ca: Path | None,
 ) -> EnvoyChild:
     """It loads when this returns. Raises TryAgain if the port is taken."""
     host, _, spanner_port = spanner.rpartition(":")
@@ -121,6 +127,8 @@ def start_gateway(
         checkpoint_socket=str(checkpoint_socket),
         certificate_secret=CERTIFICATE_SECRET,
         bundle_secret=BUNDLE_SECRET,
+        broker_socket="" if broker_socket is None else str(broker_socket),
+        spanner_ca="" if spanner_ca is None else str(spanner_ca),
     )
     return EnvoyChild("gateway", gateway_bootstrap(plan), runtime, admin_socket, log, workers)
 

@@ -28,11 +28,17 @@ from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secret
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.workload_issuers import DoorIssuer
+from spangate.adapters.workload_server import OneForUser, WorkloadServer
 from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
+from spangate.authority.workload_api import Issuer
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
 from spangate.errors import PeersFault, YourFault
+from spangate.model.identity import SpiffeId
 
+# How late a change of roots or token keys reaches the command; each look asks the authority twice.
+LOOK_SECONDS = 5.0
 # The client side carries one application's traffic.
 WORKERS = 1
 
@@ -56,44 +62,88 @@ class RunOptions:
     port: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the certificates of an identity come from, and which gateway takes them."""
+
+    fetch: Callable[[], Svid]
+    issuer: Issuer
+    gateway: str
+    gateway_identity: SpiffeId
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What runs beside the command: where it finds Spanner and the Workload API, and what is to be looked at."""
+
+    spanner: str
+    workload_api: Path
+    look: Callable[[], None]
+
+
 def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     """Run the command; its exit code, 128 + n if signal n ended it. Raises SpangateError."""
     program = program_named(options.command[0])
     running = StateDirectory(options.intent).running()
     identity = identity_named(options.identity, options.intent, running.trust_domain)
+    state = StateDirectory(options.intent)
+
+    def authority() -> SvidClient:
+        # `up` may have been started anew since, and its authority listens elsewhere then.
+        return SvidClient(Path(state.running().authority_socket), SystemKeys())
+
+    origin = Origin(
+        lambda: authority().fetch(identity),
+        DoorIssuer(authority, identity.trust_domain, SystemClock()),
+        running.gateway,
+        SpiffeId.parse(running.gateway_identity),
+    )
     with ExitStack() as stack:
-        state = StateDirectory(options.intent)
-        sockets = stack.enter_context(runtime_directory())
-        source = SecretSource()
-
-        def fetch() -> Svid:
-            # `up` may have been started anew since, and its authority listens elsewhere then.
-            return SvidClient(Path(state.running().authority_socket), SystemKeys()).fetch(identity)
-
-        renewer = Renewer(fetch, source, clock=SystemClock(), problem=notice)
-        renewer.start()
-        stack.callback(renewer.stop)
-        stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
-        host, _, port = running.gateway.rpartition(":")
-        plan = ClientPlan(
-            gateway=(host, int(port)),
-            gateway_identity=running.gateway_identity,
-            host=LOOPBACK,
-            port=stack.enter_context(reserved_port(options.port, "client")),
-            admin_socket=str(sockets / "admin.sock"),
-            sds_socket=str(sockets / "sds.sock"),
-            certificate_secret=CERTIFICATE_SECRET,
-            bundle_secret=BUNDLE_SECRET,
-        )
         log = state.logs / f"client-{os.getpid()}.log"
         stack.callback(lambda: log.unlink(missing_ok=True))
-        envoy = EnvoyChild("client", client_bootstrap(plan), sockets, sockets / "admin.sock", log, WORKERS)
-        stack.callback(envoy.stop)
-        address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
-        part = Part(envoy.child, envoy.again)
-        stack.callback(part.stop)
-        env = environment(os.environ, running, address)
-        return run_command([program, *options.command[1:]], env, check=lambda: part.look(notice), notice=notice)
+        beside = start_beside(stack, origin, options.port, log, notice)
+        env = environment(os.environ, running, beside)
+        return run_command([program, *options.command[1:]], env, check=beside.look, notice=notice)
+
+
+def start_beside(
+    stack: ExitStack, origin: Origin, port: int, log: Path | None, notice: Callable[[str], None]
+) -> Beside:
+    """The Envoy that speaks to the gateway, and the Workload API of the same identity. Raises SpangateError."""
+    sockets = stack.enter_context(runtime_directory())
+    source = SecretSource()
+    renewer = Renewer(origin.fetch, source, clock=SystemClock(), problem=notice)
+    identity = renewer.start().identity
+    stack.callback(renewer.stop)
+    stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
+    host, _, gateway_port = origin.gateway.rpartition(":")
+    plan = ClientPlan(
+        gateway=(host, int(gateway_port)),
+        gateway_identity=str(origin.gateway_identity),
+        host=LOOPBACK,
+        port=stack.enter_context(reserved_port(port, "client")),
+        admin_socket=str(sockets / "admin.sock"),
+        sds_socket=str(sockets / "sds.sock"),
+        certificate_secret=CERTIFICATE_SECRET,
+        bundle_secret=BUNDLE_SECRET,
+    )
+    envoy = EnvoyChild(
+        "client", client_bootstrap(plan), sockets, sockets / "admin.sock", log or sockets / "client.log", WORKERS
+    )
+    stack.callback(envoy.stop)
+    address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
+    part = Part(envoy.child, envoy.again)
+    stack.callback(part.stop)
+    server = WorkloadServer(
+        origin.issuer,
+        OneForUser(identity, os.getuid()),
+        sockets / "workload.sock",
+        clock=SystemClock(),
+        problem=notice,
+        look_seconds=LOOK_SECONDS,
+    )
+    stack.enter_context(server)
+    return Beside(address, server.path, lambda: part.look(notice))
 
 
 def program_named(word: str) -> str:
@@ -104,17 +154,25 @@ def program_named(word: str) -> str:
     return program
 
 
-def environment(base: Mapping[str, str], running: Running, address: str) -> dict[str, str]:
-    """The command's environment: `base`, and what an unmodified Spanner client needs to reach `address`."""
-    found = dict(base)
-    found["SPANNER_EMULATOR_HOST"] = address
-    # Credentials of whoever starts the command are none of the command's.
-    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
+def environment(base: Mapping[str, str], running: Running, beside: Beside) -> dict[str, str]:
+    """The command's environment: `base`, and what unmodified clients of Spanner and SPIFFE need to reach theirs."""
+    found = reaching(base, beside)
     if running.project:
         found["GOOGLE_CLOUD_PROJECT"] = running.project
     if running.emulator:
         for name, value in EMULATOR_SETTINGS.items():
             found.setdefault(name, value)
+    return found
+
+
+def reaching(base: Mapping[str, str], beside: Beside) -> dict[str, str]:
+    """`base`, and where the command finds what runs beside it."""
+    found = dict(base)
+    found["SPANNER_EMULATOR_HOST"] = beside.spanner
+    # Whatever stood there would give the command another identity.
+    found["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{beside.workload_api}"
+    # Credentials of whoever starts the command are none of the command's.
+    found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
     return past_proxies(found)
 
 

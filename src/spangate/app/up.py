@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spangate.adapters.audit_files import AuditPaths, Collector
+from spangate.adapters.google_http import GoogleEndpoints
 from spangate.adapters.intent_files import load_policy, read_intent
 from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.ports import LOOPBACK
@@ -24,6 +25,8 @@ from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.zetasql_engine import precompile
 from spangate.app.authority_part import plan_authority
 from spangate.app.gate_parts import CheckpointPlan, gateway_certificate, start_gateway
+from spangate.app.google_part import Tokens
+from spangate.app.real_spanner import RealSpanner, check_with_real
 from spangate.app.spanner_part import make_live_databases, start_spanner
 from spangate.app.starting import Starting
 from spangate.app.stopping import Stop, Stopped, ignore_signals, stoppable
@@ -54,6 +57,14 @@ class UpOptions:
     # Where the authority's public keys are served, and the URL under which others find them; that door's, if empty.
     oidc_port: int = 0
     issuer: str = ""
+    # Where every user of the machine finds the Workload API; None: only the own user, at a place of its own.
+    workload_socket: Path | None = None
+    # Settings for a cluster whose pods are let in by their service account tokens (kubernetes_settings.py).
+    kubernetes: Path | None = None
+    # A Spanner over TLS in place of the emulator.
+    spanner: RealSpanner | None = None
+    # Google's services; None is Google, or with an emulator the stand-in.
+    google: GoogleEndpoints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,8 @@ def _start(
 ) -> tuple[Installed, list[Part], list[Relay]]:
     progress("checking the intent")
     intent = read_intent(options.intent)
+    if options.spanner is not None:
+        check_with_real(intent, shares_state=options.shared_state is not None)
     lives = any(database.live for database in intent.databases)
     # Before anything is started, unless a schema has to be asked of what is started.
     policy = None if lives else load_policy(options.intent)
@@ -138,24 +151,42 @@ def _start(
         state=state.path,
         runtime=runtime,
         log=state.fresh_log("authority"),
+        intent=options.intent,
+        workload=options.workload_socket,
+        kubernetes=options.kubernetes,
     )
     # It starts while Spanner does.
     authority = Starting(stack, authority_plan.start)
     watched(Part(authority.child, authority_plan.start))
 
-    emulator, spanner, emulator_child = start_spanner(stack, state, progress, stop)
-    if emulator_child is not None:
-        watched(Part(emulator_child, None))
-        if policy is None:
-            make_live_databases(intent, spanner, progress)
-    policy = _with_databases(policy, options.intent, spanner, progress)
+    if options.spanner is None:
+        emulator, spanner, emulator_child = start_spanner(stack, state, progress, stop)
+        if emulator_child is not None:
+            watched(Part(emulator_child, None))
+            if policy is None:
+                make_live_databases(intent, spanner, progress)
+        policy = _with_databases(policy, options.intent, spanner, progress)
+    else:
+        spanner = options.spanner.address
+        policy = policy or load_policy(options.intent)
+    # Whom checkpoint and broker ask for live schemas.
+    live_at = spanner if options.spanner is None else ""
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint_plan = CheckpointPlan.open(stack, options.intent, options.shared_state, runtime, audit, state, spanner)
+    checkpoint_plan = CheckpointPlan.open(
+        stack, options.intent, options.shared_state, runtime, audit, state, live_at, broker=policy.google is not None
+    )
     checkpoint = Starting(stack, checkpoint_plan.start)
     watched(Part(checkpoint.child, checkpoint_plan.start))
     authority.wait(stop)
+    tokens = None
+    if policy.google is not None:
+        progress("starting the broker")
+        standin = options.google is None and options.spanner is None
+        tokens = Tokens(stack, options.intent, policy, authority_plan, runtime, state, live_at, options.google, standin)
+        for part in tokens.parts:
+            watched(part)
     gateway_id = SpiffeId.gateway(policy.trust_domain)
     sds_socket = gateway_certificate(stack, authority_plan, gateway_id, notice)
 
@@ -176,9 +207,13 @@ def _start(
         log=state.fresh_log("gateway"),
         sds_socket=sds_socket,
         checkpoint_socket=checkpoint_plan.socket,
+        broker_socket=None if tokens is None else tokens.broker_plan.socket,
+        spanner_ca=None if options.spanner is None else options.spanner.ca_file,
     )
     watched(Part(gateway.child, gateway.again))
     checkpoint.wait(stop)
+    if tokens is not None:
+        tokens.wait(stack, stop, notice)
     port = gateway.wait_until_ready(LISTENER)
 
     running = Running(
@@ -189,8 +224,10 @@ def _start(
         gateway_identity=str(gateway_id),
         authority_socket=str(authority_plan.door),
         issuer=authority_plan.issuer,
+        workload_socket=str(authority_plan.workload),
+        pods=authority_plan.pods,
         spanner=spanner,
-        emulator=True,
+        emulator=options.spanner is None,
         project=_project(policy),
     )
     state.announce(running)
@@ -200,12 +237,13 @@ def _start(
         policy,
         running,
         where,
-        str(emulator),
+        str(emulator) if options.spanner is None else "over TLS, with tokens from Google",
         state.path,
         {part.name: part.child.pid for part in parts},
         time.monotonic() - began,
     )
-    return installed, parts, [Relay(plan.log) for plan in (authority_plan, checkpoint_plan)]
+    logs = [authority_plan.log, checkpoint_plan.log, *([] if tokens is None else [tokens.broker_plan.log])]
+    return installed, parts, [Relay(log) for log in logs]
 
 
 def _with_databases(policy: Policy | None, intent: Path, spanner: str, progress: Callable[[str], None]) -> Policy:

@@ -45,6 +45,8 @@ OUTCOME_OF: Mapping[Reason, Outcome] = {
     Reason.COMPRESSED_MESSAGE: Outcome.REFUSE,
     Reason.REQUEST_TOO_LARGE: Outcome.REFUSE,
     Reason.CHECKPOINT_UNAVAILABLE: Outcome.ERROR,
+    Reason.TOKEN_REFUSED: Outcome.ERROR,
+    Reason.TOKEN_UNAVAILABLE: Outcome.ERROR,
     Reason.FILTER_FAILED: Outcome.ERROR,
 }
 

@@ -107,11 +107,7 @@ class JwtAuthority:
         """`issuer`: the `iss` of every token, an https URL without query or fragment (http for a loopback host), at
         which the discovery document is to be found. Raises BadSpiffeId, YourFault.
         """
-        if not LIFETIME_MIN <= lifetime <= LIFETIME_MAX:
-            raise YourFault(
-                f"a token lifetime of {lifetime.total_seconds():g} s is not between "
-                f"{LIFETIME_MIN.total_seconds():g} and {LIFETIME_MAX.total_seconds():g} s"
-            )
+        _check_lifetime(lifetime)
         self.trust_domain = check_trust_domain(trust_domain)
         self.issuer = check_issuer(issuer)
         self._clock = clock
@@ -125,18 +121,19 @@ class JwtAuthority:
         """Makes and forgets keys that are due. Raises what the store raises; then all stays as it was."""
         self._table = self._tended()
 
-    def sign(self, spiffe_id: SpiffeId, audiences: tuple[str, ...]) -> IssuedJwt:
-        """A token for `spiffe_id`, to be shown to `audiences`.
+    def sign(self, spiffe_id: SpiffeId, audiences: tuple[str, ...], lifetime: timedelta | None = None) -> IssuedJwt:
+        """A token for `spiffe_id`, to be shown to `audiences`, for the usual time or for `lifetime`.
 
-        Raises YourFault for an identity of another trust domain or bad audiences, Broken if what was signed is not what
-        was asked, and whatever the store and `record` raise.
+        Raises YourFault for an identity of another trust domain, bad audiences or a bad lifetime, Broken if what was
+        signed is not what was asked, and whatever the store and `record` raise.
         """
         if spiffe_id.trust_domain != self.trust_domain:
             raise YourFault(f"`{spiffe_id}` is not in the trust domain `{self.trust_domain}`")
         check_audiences(audiences)
+        _check_lifetime(lifetime or self._lifetime)
         now = self._clock.now().astimezone(UTC).replace(microsecond=0)
         key = self._table.signing
-        ends = now + self._lifetime
+        ends = now + (lifetime or self._lifetime)
         token_id = f"{self._serials.new_serial():x}".zfill(2 * _TOKEN_ID_BYTES_MIN)
         claims = {
             "iss": self.issuer,
@@ -179,7 +176,7 @@ class JwtAuthority:
         return validate_jwt_svid(token, audience, bundles, self._clock.now())
 
     def _tended(self) -> KeyTable:
-        return tended(self._store, self._clock.now(), token_life=self._lifetime)
+        return tended(self._store, self._clock.now(), token_life=LIFETIME_MAX)
 
     def _check(self, issued: IssuedJwt, key: JwtKey, claims: Mapping[str, Any]) -> None:
         """What was signed, read as a stranger would read it."""
@@ -218,6 +215,14 @@ def validate_jwt_svid(token: str, audience: str, bundles: Mapping[str, Mapping[s
     verify(read, keys, algorithms=ALGORITHMS, uses=frozenset({_SVID_USE, _SIGNATURE_USE}))
     _, ends = check_times(read.claims, now, life_max=FOREIGN_LIFETIME_MAX)
     return ValidJwt(identity, check_audience(read.claims, audience), ends, read.claims)
+
+
+def _check_lifetime(lifetime: timedelta) -> None:
+    if not LIFETIME_MIN <= lifetime <= LIFETIME_MAX:
+        raise YourFault(
+            f"a token lifetime of {lifetime.total_seconds():g} s is not between "
+            f"{LIFETIME_MIN.total_seconds():g} and {LIFETIME_MAX.total_seconds():g} s"
+        )
 
 
 def check_issuer(text: str) -> str:

@@ -128,13 +128,45 @@ def up(
     issuer: Annotated[
         str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
     ] = "",
+    workload_socket: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where every user finds the Workload API; else only the own user, at a place of its own.",
+        ),
+    ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings for a cluster whose pods are let in by their tokens."),
+    ] = None,
+    spanner: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="A Spanner over TLS in place of the emulator: spanner.googleapis.com:443."
+        ),
+    ] = "",
+    spanner_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The certificate authorities that may vouch for it; else the system's."),
+    ] = None,
+    sts: Annotated[
+        str, typer.Option(metavar="URL", help="Google's token service, if not sts.googleapis.com or the stand-in.")
+    ] = "",
+    sts_mtls: Annotated[
+        str, typer.Option(metavar="URL", help="The same for certificates, if not sts.mtls.googleapis.com.")
+    ] = "",
+    iam_credentials: Annotated[
+        str, typer.Option(metavar="URL", help="IAM Credentials, if not iamcredentials.googleapis.com.")
+    ] = "",
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
     from spangate.app.up import up as start
-    from spangate.cli.up import render_installed, shared_database
+    from spangate.cli.up import google_endpoints, named_spanner, render_installed, shared_database
 
     shared = shared_database(shared_state)
+    real = named_spanner(spanner, spanner_ca)
+    google = google_endpoints(sts, sts_mtls, iam_credentials)
     status = err.status("starting")
     status.start()
 
@@ -144,7 +176,20 @@ def up(
 
     try:
         start(
-            UpOptions(intent, port, workers, shared, keys, passphrase_file, oidc_port, issuer),
+            UpOptions(
+                intent,
+                port,
+                workers,
+                shared,
+                keys,
+                passphrase_file,
+                oidc_port,
+                issuer,
+                workload_socket,
+                kubernetes,
+                real,
+                google,
+            ),
             progress=lambda text: _progress(text, status.update),
             started=started,
             notice=lambda text: err.print(text),
@@ -222,15 +267,41 @@ def cacerts(
 @_command
 def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
-    identity: AsOption,
+    identity: Annotated[
+        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
+    ] = "",
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+    authority: Annotated[
+        str, typer.Option(metavar="URL", help="In a pod, instead of --as: where `up --kubernetes` lets pods in.")
+    ] = "",
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="In a pod: the roots that the authority is known by.")
+    ] = None,
+    gateway: Annotated[str, typer.Option(metavar="HOST:PORT", help="In a pod: where the gateway is.")] = "",
+    kubernetes_token: Annotated[
+        Path, typer.Option(metavar="FILE", help="In a pod: the projected token of its service account.")
+    ] = Path("/var/run/secrets/spangate/token"),
 ) -> int:
     """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
     from spangate.app.run import RunOptions
     from spangate.app.run import run as start
+    from spangate.app.run_in_pod import PodOptions, run_in_pod
+    from spangate.errors import YourFault
 
-    return start(RunOptions(intent, identity, command, port), notice=lambda text: err.print(f"spangate: {text}"))
+    def notice(text: str) -> None:
+        err.print(f"spangate: {text}")
+
+    if not authority:
+        if not identity:
+            raise YourFault("`run` needs to know as whom", help="`--as IDENTITY`, or in a pod `--authority URL`")
+        return start(RunOptions(intent, identity, command, port), notice=notice)
+    if identity or bundle is None or not gateway:
+        raise YourFault(
+            "in a pod, `run` needs `--bundle` and `--gateway`, and no `--as`",
+            help="the identity is what the pod's token proves",
+        )
+    return run_in_pod(PodOptions(authority, bundle, kubernetes_token, gateway, command, port), notice=notice)
 
 
 @app.command(

@@ -1,6 +1,7 @@
 """The Envoy beside an application: plaintext on loopback in, mutual TLS with the workload's SVID out.
 
-Rules: the gateway's certificate must carry exactly the gateway's SPIFFE ID; the application's bytes pass untouched.
+Rules: the gateway's certificate must carry exactly the gateway's SPIFFE ID; the application's bytes pass untouched;
+a request is tried again only if the gateway has certainly not seen it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,19 @@ LISTENER = "application"
 GATEWAY_CLUSTER = "gateway"
 HEAP_BYTES_MAX = 512 * MIB
 CONNECTIONS_MAX = 1000
+# A gateway that has died is back within half a second, its port refuses connections meanwhile. These attempts last
+# some 4 s on average, which is also enough for its third start in a row.
+ATTEMPTS_MAX = 20
+ATTEMPT_PAUSE = "0.05s"
+ATTEMPT_PAUSE_MAX = "0.5s"
+# config.route.v3.RetryPolicy. Only requests of which the gateway has certainly seen nothing: there was no connection,
+# the peer says that it has not looked at the stream, or nothing had been sent. Whatever may have been executed is the
+# client's to try again, since only the client knows whether that is safe.
+_AGAIN: Json = {
+    "retry_on": "connect-failure,refused-stream,reset-before-request",
+    "num_retries": ATTEMPTS_MAX,
+    "retry_back_off": {"base_interval": ATTEMPT_PAUSE, "max_interval": ATTEMPT_PAUSE_MAX},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,7 @@ def client_bootstrap(plan: ClientPlan) -> Json:
                             "route": {
                                 "cluster": GATEWAY_CLUSTER,
                                 "timeout": NO_TIMEOUT,
+                                "retry_policy": _AGAIN,
                                 "max_stream_duration": {"grpc_timeout_header_max": NO_TIMEOUT},
                             },
                         }

@@ -62,11 +62,17 @@ def cluster(
     named = isinstance(host, dict) and not _is_ip(str(host["address"]))
     found: Json = {
         "name": name,
-        "type": "STRICT_DNS" if named else "STATIC",
+        "type": "LOGICAL_DNS" if named else "STATIC",
         "connect_timeout": CONNECT_TIMEOUT,
         "circuit_breakers": {
             "thresholds": [
-                {"max_connections": connections_max, "max_pending_requests": waiting_max, "max_requests": REQUESTS_MAX}
+                {
+                    "max_connections": connections_max,
+                    "max_pending_requests": waiting_max,
+                    "max_requests": REQUESTS_MAX,
+                    # Envoy's default of 3 at once is less than the requests that meet one end of a connection.
+                    "max_retries": REQUESTS_MAX,
+                }
             ]
         },
         "typed_extension_protocol_options": {
@@ -79,6 +85,9 @@ def cluster(
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
     }
+    if named:
+        # Whatever families the host has: each connection takes the address that answers first.
+        found["dns_lookup_family"] = "ALL"
     if tls is not None:
         found["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
     return found

@@ -32,6 +32,7 @@ from spangate.settings import LIMITS, MIB
 CHECKPOINT_CLUSTER = "spangate_checkpoint"
 # The same socket: the question for the epoch, which known requests wait for, never queues behind new statements.
 EPOCH_CLUSTER = "spangate_epoch"
+BROKER_CLUSTER = "spangate_broker"
 SPANNER_CLUSTER = "spanner"
 LISTENER = "gateway"
 
@@ -50,6 +51,9 @@ CHECKPOINT_CONNECTIONS_MAX = 64
 CHECKPOINT_WAITING_MAX = 1024
 # One question at a time and worker, but at the start.
 EPOCH_CONNECTIONS_MAX = 4
+# Each is answered in a millisecond, or waits for Google; what waits longer than the filter does waits in vain.
+BROKER_CONNECTIONS_MAX = 64
+BROKER_WAITING_MAX = 1024
 # Some six commits of the largest size at once; past it, requests wait or get UNAVAILABLE.
 HEAP_BYTES_MAX = 1024 * MIB
 CONNECTIONS_MAX = 10_000
@@ -61,7 +65,7 @@ STREAMS_PER_CONNECTION_MAX = 1024
 # connections of such streams are all there is. 100 MiB in this time are 3 Mbit/s.
 REQUEST_SECONDS_MAX = 300
 # Credentials of the client never reach Spanner: the identity is the workload's, by certificate. Nor does its choice of
-# the project that pays.
+# the project that pays. They go before the filter runs, which sets the `authorization` of the identity's own token.
 _HEADERS_REMOVED = [
     "authorization",
     "x-goog-api-key",
@@ -83,7 +87,11 @@ NOT_VETTED = "spangate: the gateway could not vet this request and refuses it; i
 
 @dataclass(frozen=True, slots=True)
 class GatewayPlan:
-    """What the gateway of one installation needs. Port 0 lets the kernel choose; `spanner` is host and port, h2c."""
+    """What the gateway of one installation needs. Port 0 lets the kernel choose; `spanner` is host and port.
+
+    With `spanner_ca`, a file of certificate authorities, Spanner is spoken to over TLS and must prove that it is that
+    host; without, by plain HTTP/2, as the emulator wants it.
+    """
 
     trust_domain: str
     host: str
@@ -96,10 +104,14 @@ class GatewayPlan:
     checkpoint_socket: str
     certificate_secret: str
     bundle_secret: str
+    # Where the filter asks for access tokens; empty where requests go on without.
+    broker_socket: str = ""
+    spanner_ca: str = ""
 
 
 def gateway_bootstrap(plan: GatewayPlan) -> Json:
     """config.bootstrap.v3.Bootstrap of the gateway."""
+    brokers = [_broker(plan.broker_socket)] if plan.broker_socket else []
     return bootstrap(
         "spangate-gateway",
         plan.admin_socket,
@@ -118,7 +130,7 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
             ],
         },
         [
-            cluster(SPANNER_CLUSTER, tcp(*plan.spanner), http2=True),
+            cluster(SPANNER_CLUSTER, tcp(*plan.spanner), http2=True, tls=_spanner_tls(plan)),
             cluster(
                 CHECKPOINT_CLUSTER,
                 pipe(plan.checkpoint_socket),
@@ -127,9 +139,38 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
                 waiting_max=CHECKPOINT_WAITING_MAX,
             ),
             cluster(EPOCH_CLUSTER, pipe(plan.checkpoint_socket), http2=False, connections_max=EPOCH_CONNECTIONS_MAX),
+            *brokers,
             cluster("sds", pipe(plan.sds_socket), http2=False),
         ],
         overload_manager(HEAP_BYTES_MAX, CONNECTIONS_MAX),
+    )
+
+
+def _spanner_tls(plan: GatewayPlan) -> Json | None:
+    """The host is who it says: a certificate of that name by an authority that is trusted. None without TLS."""
+    if not plan.spanner_ca:
+        return None
+    return typed(
+        "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        sni=plan.spanner[0],
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": ["h2"],
+            "validation_context": {
+                "trusted_ca": {"filename": plan.spanner_ca},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": plan.spanner[0]}}],
+            },
+        },
+    )
+
+
+def _broker(socket: str) -> Json:
+    return cluster(
+        BROKER_CLUSTER,
+        pipe(socket),
+        http2=False,
+        connections_max=BROKER_CONNECTIONS_MAX,
+        waiting_max=BROKER_WAITING_MAX,
     )
 
 
@@ -176,7 +217,7 @@ def _connection_manager(plan: GatewayPlan) -> Json:
         request_headers_timeout="10s",
         # Of the request alone: answers stream for as long as they like.
         request_timeout=f"{REQUEST_SECONDS_MAX}s",
-        early_header_mutation_extensions=[_without_steering()],
+        early_header_mutation_extensions=[_without_steering_and_credentials()],
         server_header_transformation="PASS_THROUGH",
         access_log=[_access_log(plan.access_log)],
         local_reply_config={
@@ -184,20 +225,20 @@ def _connection_manager(plan: GatewayPlan) -> Json:
         },
         route_config={
             "name": "spanner",
-            "request_headers_to_remove": _HEADERS_REMOVED,
             "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(plan), _route(plan)]}],
         },
         http_filters=[_doorkeeper(plan), _buffer(), _filter(plan), _guard(plan), ROUTER],
     )
 
 
-def _without_steering() -> Json:
+def _without_steering_and_credentials() -> Json:
     """Before anything in Envoy reads them."""
-    removal: Json = {"remove_on_match": {"key_matcher": {"prefix": _STEERING_PREFIX}}}
+    removals: list[Json] = [{"remove_on_match": {"key_matcher": {"prefix": _STEERING_PREFIX}}}]
+    removals += [{"remove": name} for name in _HEADERS_REMOVED]
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": typed(
-            "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=[removal]
+            "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=removals
         ),
     }
 

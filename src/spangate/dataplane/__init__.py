@@ -28,6 +28,7 @@ MODULES = (
     "rewrite",
     "answers",
     "decisions",
+    "tokens",
     "peer",
     "receipts",
     "ownership",

@@ -41,6 +41,8 @@ _BECAUSE: Mapping[Reason, str] = {
     Reason.COMPRESSED_MESSAGE: "{who} sent a compressed message",
     Reason.REQUEST_TOO_LARGE: "{who} sent a request that is too large",
     Reason.CHECKPOINT_UNAVAILABLE: "the checkpoint does not answer, so the request of {who} could not be decided",
+    Reason.TOKEN_REFUSED: "the request of {who} is allowed, but Google gives {who} no access token",
+    Reason.TOKEN_UNAVAILABLE: "the request of {who} is allowed, but there is no access token for it now",
     Reason.FILTER_FAILED: "the filter failed, so the request of {who} could not be decided",
 }
 

@@ -1,8 +1,9 @@
 """The canonical form of a checked policy, and its version.
 
 Rules: JSON with sorted keys and no white space; nothing in it depends on order, formatting, comments, roles, patterns
-or on how grants are split; everything in it can change a decision at some moment. Two policies with one version decide
-every request alike at every moment, and two that do have one version.
+or on how grants are split; everything in it can change a decision at some moment, or whose token a request gets. Two
+policies with one version decide every request alike at every moment, with tokens from one place, and two that do have
+one version.
 Not here: the schema's own fingerprint (model/schema.py), the rule that this follows (decision/rule.py).
 """
 
@@ -13,8 +14,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from spangate.model.access import Operation
+from spangate.model.google import GoogleFederation, Impersonation
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import POLICY_VERSION_HEX_DIGITS, Grant, PolicyDatabase
 
@@ -30,9 +33,11 @@ def canonical_form(
     databases: Mapping[str, PolicyDatabase],
     identities: Mapping[str, SpiffeId],
     grants: Iterable[Grant],
+    google: GoogleFederation | None = None,
+    impersonations: Mapping[str, Impersonation] = MappingProxyType({}),
 ) -> str:
     """The policy as one line of JSON; equal exactly for policies that decide alike."""
-    content = {
+    content: dict[str, object] = {
         "form": _FORM,
         "trust_domain": trust_domain,
         "databases": {
@@ -47,7 +52,19 @@ def canonical_form(
         "identities": {name: str(spiffe_id) for name, spiffe_id in identities.items()},
         "access": _access(grants),
     }
+    if google is not None:
+        content["google"] = {
+            "audience": google.audience,
+            "subject_token": google.subject_token.value,
+            "scopes": sorted(google.scopes),
+            "impersonation": _impersonation(google.impersonation),
+            "impersonations": {name: _impersonation(one) for name, one in impersonations.items()},
+        }
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _impersonation(one: Impersonation | None) -> object:
+    return None if one is None else [one.service_account, list(one.delegates), one.lifetime_seconds]
 
 
 def policy_version(canonical: str) -> str:

@@ -16,11 +16,14 @@ from spangate.errors import Broken
 from spangate.intent.canonical import canonical_form, policy_version
 from spangate.intent.errors import Problems, shown
 from spangate.intent.expand import expand
+from spangate.intent.google import impersonations
 from spangate.intent.tree import DatabaseEntry, IdentityEntry, Intent, Word
+from spangate.intent.unix import check_unix
 from spangate.model.database import DatabasePath
 from spangate.model.identity import BadSpiffeId, SpiffeId
 from spangate.model.policy import Grant, Policy, PolicyDatabase
 from spangate.model.schema import Schema
+from spangate.model.unix import UnixSelectors
 
 
 def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
@@ -34,10 +37,13 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     problems = Problems()
     databases = _databases(intent.databases, schemas, problems)
     identities = _identities(intent, problems)
+    check_unix(intent.identities, problems)
     grants = expand(intent, schemas, problems)
+    google = intent.google.federation if intent.google else None
+    impersonated = impersonations(intent, identities, problems)
     problems.raise_if_any()
     ordered = _ordered(grants)
-    canonical = canonical_form(intent.trust_domain.text, databases, identities, ordered)
+    canonical = canonical_form(intent.trust_domain.text, databases, identities, ordered, google, impersonated)
     return Policy(
         trust_domain=intent.trust_domain.text,
         databases=databases,
@@ -45,7 +51,21 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
         grants=ordered,
         canonical=canonical,
         version=policy_version(canonical),
+        google=google,
+        impersonations=impersonated,
     )
+
+
+def unix_selectors(intent: Intent) -> Mapping[SpiffeId, UnixSelectors]:
+    """Which processes each identity is, for those that say so. Raises IntentErrors.
+
+    It needs no schema, and changes no decision: it is not part of the policy, nor of its version.
+    """
+    problems = Problems()
+    identities = _identities(intent, problems)
+    selectors = check_unix(intent.identities, problems)
+    problems.raise_if_any()
+    return {identities[name]: found for name, found in selectors.items()}
 
 
 def _ordered(grants: Iterable[Grant]) -> tuple[Grant, ...]:

@@ -16,13 +16,22 @@ from spangate.intent.words import (
     DATABASE_KEYS,
     DATABASE_KEYS_REQUIRED,
     DEFAULT_PROJECT,
+    DELEGATES_MAX,
     DENY_KEY,
     DIALECT,
     DIALECTS,
+    EXECUTABLE_KEY,
     FORMAT_VERSION,
+    GOOGLE_KEYS,
+    GOOGLE_KEYS_REQUIRED,
+    GROUP_KEY,
     IDENTITY_KEYS,
+    IDENTITY_KINDS,
     IDENTITY_NAME,
+    IMPERSONATE_KEYS,
+    IMPERSONATE_KEYS_REQUIRED,
     ITEM_KEYS,
+    LIFETIME,
     MOMENT,
     OPERATION_KEYS,
     ROLE_USE_KEYS,
@@ -31,11 +40,19 @@ from spangate.intent.words import (
     ROOT_KEYS,
     ROOT_KEYS_REQUIRED,
     SCHEMA_FILE_CHARACTERS_MAX,
+    SCOPE,
+    SCOPES_MAX,
+    SUBJECT_TOKENS,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
+    UNIX_KEYS,
     UNTIL_KEY,
+    USER_KEY,
     VERB_KEYS,
 )
+from spangate.model.google import POOL, PROJECT_NUMBER, SERVICE_ACCOUNT
+from spangate.model.unix import ACCOUNT_CHARACTERS_MAX, PATH_BYTES_MAX
 
 Json = dict[str, object]
 
@@ -48,6 +65,7 @@ _SERVICE_ACCOUNT: Json = {
 # A whole entry or, in a flow list, a piece of one.
 _TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
 _MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
+_ACCOUNT = rf"^([A-Za-z_][A-Za-z0-9._-]{{0,{ACCOUNT_CHARACTERS_MAX - 1}}}|0|[1-9][0-9]{{0,9}})$"
 _ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
 
 
@@ -60,6 +78,7 @@ def intent_json_schema() -> Json:
         "identities": _named(IDENTITY_NAME, _identity()),
         "roles": _named(IDENTITY_NAME, _named(ALIAS, _operations())),
         "access": _named(IDENTITY_NAME, _holdings()),
+        "google": _google(),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -90,7 +109,39 @@ def _database() -> Json:
 
 
 def _identity() -> Json:
-    return {**_record(IDENTITY_KEYS, (), dict.fromkeys(IDENTITY_KEYS, _SERVICE_ACCOUNT)), "maxProperties": 1}
+    account: Json = {"anyOf": [{"type": "string", "pattern": _ACCOUNT}, {"type": "integer", "minimum": 0}]}
+    executable: Json = {"type": "string", "pattern": "^/", "maxLength": PATH_BYTES_MAX}
+    unix = _record(UNIX_KEYS, (), {USER_KEY: account, GROUP_KEY: account, EXECUTABLE_KEY: executable})
+    needed: Json = {"anyOf": [{"required": [USER_KEY]}, {"required": [GROUP_KEY]}]}
+    parts: dict[str, Json] = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), UNIX_KEY: {**unix, **needed}}
+    parts |= {"impersonate": _impersonate()}
+    return {**_record(IDENTITY_KEYS, (), parts), "oneOf": [{"required": [kind]} for kind in IDENTITY_KINDS]}
+
+
+def _google() -> Json:
+    parts: dict[str, Json] = {
+        "project_number": {"type": "string", "pattern": f"^{PROJECT_NUMBER}$", "examples": ["123456789012"]},
+        "pool": {"type": "string", "pattern": f"^{POOL}$", "examples": ["mesh"]},
+        "provider": {"type": "string", "pattern": f"^{POOL}$", "examples": ["spangate"]},
+        "subject_token": {"enum": list(SUBJECT_TOKENS), "default": SUBJECT_TOKENS[0]},
+        "scopes": _texts(SCOPE, SCOPES_MAX),
+        "impersonate": _impersonate(),
+    }
+    return _record(GOOGLE_KEYS, GOOGLE_KEYS_REQUIRED, parts)
+
+
+def _impersonate() -> Json:
+    parts: dict[str, Json] = {
+        "service_account": {"type": "string", "pattern": f"^{SERVICE_ACCOUNT}$"},
+        "delegates": _texts(SERVICE_ACCOUNT, DELEGATES_MAX),
+        "lifetime": {"type": "string", "pattern": f"^{LIFETIME}$", "examples": ["10m"], "default": "1h"},
+    }
+    return _record(IMPERSONATE_KEYS, IMPERSONATE_KEYS_REQUIRED, parts)
+
+
+def _texts(pattern: str, items_max: int) -> Json:
+    item = {"type": "string", "pattern": f"^{pattern}$"}
+    return {"type": "array", "minItems": 1, "maxItems": items_max, "uniqueItems": True, "items": item}
 
 
 def _holdings() -> Json:

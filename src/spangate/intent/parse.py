@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from spangate.errors import Broken
 from spangate.intent.errors import Problems, listed, shown
+from spangate.intent.google import read_google, read_impersonate
 from spangate.intent.grants import read_grants
 from spangate.intent.moments import read_moment
 from spangate.intent.nodes import Mapping, Node, Scalar, Sequence, read_nodes
 from spangate.intent.reader import Reader
 from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, RoleUse, Word
+from spangate.intent.unix import read_unix
 from spangate.intent.words import (
     ALIAS,
     DATABASE_KEYS,
@@ -28,6 +31,7 @@ from spangate.intent.words import (
     EXAMPLES_OF_PARTS,
     FORMAT_VERSION,
     IDENTITY_KEYS,
+    IDENTITY_KINDS,
     IDENTITY_NAME,
     IDENTITY_NAME_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
@@ -41,6 +45,7 @@ from spangate.intent.words import (
     SCHEMA_FILE_CHARACTERS_MAX,
     SWITCH_KEYS,
     TAGS_KEEP,
+    UNIX_KEY,
     UNTIL_KEY,
 )
 from spangate.model.database import BadResourceName, DatabasePath
@@ -97,6 +102,7 @@ class _Parser(Reader):
         access: list[AccessEntry] = []
         for identity, value in self.named(parts.get("access"), "access", self._identity_name):
             access += self._access(identity, value, uses)
+        google = read_google(self, parts["google"]) if "google" in parts else None
         if trust_domain is None:
             return None
         return Intent(
@@ -108,6 +114,7 @@ class _Parser(Reader):
             tuple(role_access),
             tuple(uses),
             tuple(access),
+            google,
         )
 
     def _version(self, node: Node | None) -> None:
@@ -205,18 +212,34 @@ class _Parser(Reader):
         parts = self.record(node, shown(name.text), IDENTITY_KEYS, ())
         if parts is None:
             return None
-        kinds = [key for key in IDENTITY_KEYS if key in parts]
+        impersonate = read_impersonate(self, parts["impersonate"]) if "impersonate" in parts else None
+        kinds = [key for key in IDENTITY_KINDS if key in parts]
         if len(kinds) > 1:
             self.problems.add(
                 name.position,
-                f"{shown(name.text)} has more than one of {listed(IDENTITY_KEYS)}",
+                f"{shown(name.text)} has more than one of {listed(IDENTITY_KINDS)}",
                 "keep one; for two SPIFFE IDs write two identities",
+            )
+        unix = read_unix(parts[UNIX_KEY], self) if UNIX_KEY in parts else None
+        if not kinds and UNIX_KEY in parts:
+            self.problems.add(
+                name.position,
+                f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}",
+                f"{shown(UNIX_KEY)} says which processes it is, and needs a name to give them; "
+                f"for instance `{EXAMPLES['workload']}`",
+            )
+        elif not kinds and "impersonate" in parts:
+            self.problems.add(
+                name.position,
+                f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}",
+                f"say who it is; for instance `{EXAMPLES['workload']}`",
             )
         if len(kinds) != 1:
             return None  # if none, an unknown key has been noted in its place
         kind = Word(kinds[0], parts[kinds[0]].position)
         word = self.text(parts[kinds[0]], kinds[0])
-        return self._service_account(name, kind, word) if word is not None else None
+        entry = self._service_account(name, kind, word) if word is not None else None
+        return replace(entry, unix=unix, impersonate=impersonate) if entry is not None else None
 
     def _service_account(self, name: Word, kind: Word, word: Word) -> IdentityEntry | None:
         namespace, _, account = word.text.partition("/")

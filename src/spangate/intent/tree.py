@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spangate.model.access import Operation
+from spangate.model.google import GoogleFederation, Impersonation
 from spangate.model.policy import LIVE, Position
 from spangate.model.schema import Dialect
+from spangate.model.unix import UnixSelectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,38 @@ class DatabaseEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ImpersonateEntry:
+    """`{service_account: ..., delegates: [...], lifetime: 10m}`; `position` is that of the mapping."""
+
+    impersonation: Impersonation
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class GoogleEntry:
+    """`google: {...}`: names have no meaning here that could be looked up, so these are the model's values."""
+
+    federation: GoogleFederation
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class UnixEntry:
+    """`unix: {user: shop, executable: /usr/bin/checkout}`: texts that can be what they stand for."""
+
+    position: Position
+    user: Word | None
+    group: Word | None
+    executable: Word | None
+
+    @property
+    def selectors(self) -> UnixSelectors:
+        """What a process must be."""
+        user, group, executable = (word.text if word else None for word in (self.user, self.group, self.executable))
+        return UnixSelectors(user, group, executable)
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityEntry:
     """`checkout: {workload: shop/checkout}`. `kind` is the key it was written under: `workload` or `agent`."""
 
@@ -62,6 +96,8 @@ class IdentityEntry:
     kind: Word
     namespace: Word
     service_account: Word
+    unix: UnixEntry | None = None
+    impersonate: ImpersonateEntry | None = None
 
     @property
     def position(self) -> Position:
@@ -136,6 +172,7 @@ class Intent:
     role_access: tuple[AccessEntry, ...]
     role_uses: tuple[RoleUse, ...]
     access: tuple[AccessEntry, ...]
+    google: GoogleEntry | None = None
 
     @property
     def file(self) -> str:

@@ -10,6 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spangate.model.access import Operation
+from spangate.model.google import (
+    CLOUD_SCOPE,
+    IMPERSONATION_SECONDS_MAX,
+    IMPERSONATION_SECONDS_MIN,
+    SubjectTokenType,
+)
 from spangate.model.policy import LIVE
 from spangate.model.schema import Dialect
 from spangate.settings import MIB
@@ -47,6 +53,16 @@ PATTERN = rf"{_PATTERN_PART}(?:\.{_PATTERN_PART})?"
 # RFC 3339, section 5.6, with the seconds left to the writer: `2026-12-31T18:00Z`, `2026-12-31T18:00:00+01:00`.
 MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
 
+# https://developers.google.com/identity/protocols/oauth2/scopes: all of Google's are of this form.
+SCOPE = r"https://www\.googleapis\.com/auth/[a-z0-9._/-]{1,100}"
+# Whole seconds, minutes or hours: `600s`, `10m`, `1h`.
+LIFETIME = r"[1-9][0-9]{0,4}[smh]"
+SUBJECT_TOKENS = tuple(kind.value for kind in SubjectTokenType)
+# A token for more is none that anybody can reason about; Spanner needs one or two.
+SCOPES_MAX = 16
+# Each is another call to explain and another role binding to keep.
+DELEGATES_MAX = 8
+
 # Patterns and roles multiply: beyond this many grants, a policy takes longer to check than anybody waits at a save.
 GRANTS_MAX = 500_000
 # Names that all patterns together are compared with; ten million take about three seconds.
@@ -59,6 +75,7 @@ ROOT_KEYS: Mapping[str, str] = {
     "identities": "The workloads and agents, each under a short name by which `access` refers to it.",
     "roles": "Bundles of grants, each under a name by which `access` gives it to identities.",
     "access": "Who may do what: identity, database, operation, tables. What is not granted here is denied.",
+    "google": "The provider of a workload identity pool at which identities get their access tokens.",
 }
 EXAMPLES: Mapping[str, str] = {
     "spangate": f"spangate: {FORMAT_VERSION}",
@@ -67,6 +84,16 @@ EXAMPLES: Mapping[str, str] = {
     "identities": "identities: {checkout: {workload: shop/checkout}}",
     "roles": "roles: {clerk: {shop: {read: [Orders]}}}",
     "access": "access: {checkout: {shop: {read: [Orders]}}}",
+    "google": 'google: {project_number: "123456789012", pool: mesh, provider: spangate}',
+    "project_number": 'project_number: "123456789012"',
+    "pool": "pool: mesh",
+    "provider": "provider: spangate",
+    "subject_token": f"subject_token: {SUBJECT_TOKENS[0]}",
+    "scopes": f"scopes: [{CLOUD_SCOPE}]",
+    "impersonate": "impersonate: {service_account: shop-db@my-project.iam.gserviceaccount.com}",
+    "service_account": "service_account: shop-db@my-project.iam.gserviceaccount.com",
+    "delegates": "delegates: [hop@my-project.iam.gserviceaccount.com]",
+    "lifetime": "lifetime: 10m",
     "instance": "instance: main",
     "database": "database: shop",
     "schema": "schema: schema.sql",
@@ -76,6 +103,10 @@ EXAMPLES: Mapping[str, str] = {
     "secure_context": "secure_context: true",
     "workload": "workload: shop/checkout",
     "agent": "agent: tools/copilot",
+    "unix": "unix: {user: shop}",
+    "user": "user: shop",
+    "group": "group: shop",
+    "executable": "executable: /usr/bin/checkout",
 }
 ROOT_KEYS_REQUIRED = ("spangate", "trust_domain", "databases", "identities")
 
@@ -91,10 +122,41 @@ DATABASE_KEYS: Mapping[str, str] = {
 }
 DATABASE_KEYS_REQUIRED = ("instance", "database", "schema")
 
-IDENTITY_KEYS: Mapping[str, str] = {
+# Exactly one of these says who an identity is.
+IDENTITY_KINDS: Mapping[str, str] = {
     "workload": "A Kubernetes workload, as `namespace/service account`.",
     "agent": "An agent, as `namespace/service account`.",
 }
+UNIX_KEY, USER_KEY, GROUP_KEY, EXECUTABLE_KEY = "unix", "user", "group", "executable"
+IDENTITY_KEYS: Mapping[str, str] = {
+    **IDENTITY_KINDS,
+    UNIX_KEY: "Which processes of this machine it is: they get it from the Workload API's socket.",
+    "impersonate": "The service account that Google gives this identity a token of; else that of `google`, if any.",
+}
+UNIX_KEYS: Mapping[str, str] = {
+    USER_KEY: "The user that the process runs as, by name or number.",
+    GROUP_KEY: "The group that the process runs as, by name or number: its own, not one of those it is in besides.",
+    EXECUTABLE_KEY: "The file that the process runs, as an absolute path; besides a user or a group.",
+}
+
+GOOGLE_KEYS: Mapping[str, str] = {
+    "project_number": "The number, not the id, of the project that the pool is in; in quotes.",
+    "pool": "The workload identity pool.",
+    "provider": "The provider of that pool which trusts this installation's authority.",
+    "subject_token": "What an identity is known to Google by: "
+    f"`{SUBJECT_TOKENS[0]}` or `{SUBJECT_TOKENS[1]}`, a token that the authority signs, or `{SUBJECT_TOKENS[2]}`, its "
+    f"certificate. Left out: `{SUBJECT_TOKENS[0]}`.",
+    "scopes": f"What the access tokens are for. Left out: `{CLOUD_SCOPE}`.",
+    "impersonate": "The service account that Google gives tokens of, to all identities that name no other.",
+}
+GOOGLE_KEYS_REQUIRED = ("project_number", "pool", "provider")
+IMPERSONATE_KEYS: Mapping[str, str] = {
+    "service_account": "The service account's e-mail address.",
+    "delegates": "Service accounts on the way to it, in their order.",
+    "lifetime": f"How long a token lives: `10m`, from {IMPERSONATION_SECONDS_MIN} s to {IMPERSONATION_SECONDS_MAX} s. "
+    "Left out: `1h`.",
+}
+IMPERSONATE_KEYS_REQUIRED = ("service_account",)
 
 # Each with a list of tables (models, queues).
 VERB_KEYS: Mapping[str, str] = {

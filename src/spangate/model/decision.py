@@ -36,6 +36,9 @@ class Reason(StrEnum):
     REQUEST_TOO_LARGE = "request-too-large"
     # Neither allowed nor denied: Spangate itself cannot decide.
     CHECKPOINT_UNAVAILABLE = "checkpoint-unavailable"
+    # Allowed, but there is no access token to send on: for good, or for now.
+    TOKEN_REFUSED = "token-refused"  # noqa: S105 - a reason, not a secret
+    TOKEN_UNAVAILABLE = "token-unavailable"  # noqa: S105 - a reason, not a secret
     FILTER_FAILED = "filter-failed"
 
 

@@ -58,6 +58,11 @@ class SpiffeId:
         return cls(trust_domain, ("ns", namespace, "sa", service_account))
 
     @classmethod
+    def authority(cls, trust_domain: str) -> SpiffeId:
+        """The authority's own, where it speaks TLS: no workload has one like it."""
+        return cls(check_trust_domain(trust_domain), ("spangate", "authority"))
+
+    @classmethod
     def gateway(cls, trust_domain: str) -> SpiffeId:
         """The gateway's own: no workload has one like it."""
         return cls(check_trust_domain(trust_domain), ("spangate", "gateway"))

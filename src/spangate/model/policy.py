@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
 from spangate.model.access import Operation
 from spangate.model.database import DatabasePath
+from spangate.model.google import GoogleFederation, Impersonation
 from spangate.model.identity import SpiffeId
 from spangate.model.schema import Schema
 
@@ -86,7 +87,11 @@ class PolicyDatabase:
 
 @dataclass(frozen=True)
 class Policy:
-    """A checked policy. `version` is the first 12 hex digits of SHA-256 over `canonical`."""
+    """A checked policy. `version` is the first 12 hex digits of SHA-256 over `canonical`.
+
+    `google` says where identities get their access tokens, None if nowhere; `impersonations`, by identity name, are
+    those that replace its own.
+    """
 
     trust_domain: str
     databases: Mapping[str, PolicyDatabase]
@@ -94,11 +99,24 @@ class Policy:
     grants: tuple[Grant, ...]
     canonical: str
     version: str
+    google: GoogleFederation | None = None
+    impersonations: Mapping[str, Impersonation] = field(default_factory=dict)
 
     @cached_property
     def name_of(self) -> Mapping[SpiffeId, str]:
         """Identity names by SPIFFE ID; the check guarantees that no two names share one."""
         return {spiffe_id: name for name, spiffe_id in self.identities.items()}
+
+    @cached_property
+    def federations(self) -> Mapping[SpiffeId, GoogleFederation]:
+        """How each identity gets its access tokens; empty where none does."""
+        google = self.google
+        if google is None:
+            return {}
+        return {
+            spiffe_id: replace(google, impersonation=self.impersonations.get(name, google.impersonation))
+            for name, spiffe_id in self.identities.items()
+        }
 
     @cached_property
     def database_at(self) -> Mapping[DatabasePath, PolicyDatabase]:

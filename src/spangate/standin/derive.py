@@ -14,7 +14,7 @@ from typing import Any
 from spangate.errors import Broken
 from spangate.model.google import GoogleFederation, Impersonation, SubjectTokenType
 from spangate.model.identity import SpiffeId, check_trust_domain
-from spangate.standin.iam_credentials import TOKEN_CREATOR, WORKLOAD_IDENTITY_USER
+from spangate.standin.roles import TOKEN_CREATOR, WORKLOAD_IDENTITY_USER
 
 
 def standin_config_for(

@@ -22,16 +22,12 @@ from spangate.standin.asked import Asked, read_json
 from spangate.standin.certificates import fingerprint
 from spangate.standin.config import ServiceAccount, StandInConfig
 from spangate.standin.names import members
+from spangate.standin.roles import DELEGATE, GET_TOKEN, ROLES_WITH, WORKLOAD_IDENTITY_USER
 from spangate.standin.sts import holds
 
-GET_TOKEN = "iam.serviceAccounts.getAccessToken"  # noqa: S105 - a permission, not a secret
-DELEGATE = "iam.serviceAccounts.implicitDelegation"
-WORKLOAD_IDENTITY_USER = "roles/iam.workloadIdentityUser"
-TOKEN_CREATOR = "roles/iam.serviceAccountTokenCreator"  # noqa: S105 - a role, not a secret
-_ROLES_WITH: Mapping[str, frozenset[str]] = {
-    GET_TOKEN: frozenset({WORKLOAD_IDENTITY_USER, TOKEN_CREATOR}),
-    DELEGATE: frozenset({TOKEN_CREATOR}),
-}
+# The role that this service is mostly asked about goes with it.
+__all__ = ["WORKLOAD_IDENTITY_USER", "IamCredentials"]
+
 _METHOD = "google.iam.credentials.v1.IAMCredentials.GenerateAccessToken"
 _CALLER_SCOPES = frozenset({CLOUD_SCOPE, "https://www.googleapis.com/auth/iam"})
 LIFETIME_DEFAULT_SECONDS = 3600
@@ -81,11 +77,11 @@ class IamCredentials:
         )
 
     def allowed_locations(self, name: str, asked: Asked, config: StandInConfig) -> Answer:
-        """No boundary is set for anything: the names are checked, the answer is empty. Raises Refused."""
+        """No boundary is set for any pool or account, which client libraries read from `0x0`. Raises Refused."""
         self._caller(asked, config, self._now())
-        if "workloadIdentityPools" not in name:
-            _email(name)
-        return Answer(200, {})
+        if name not in config.pools and _email(name) not in config.accounts:
+            raise answers.permission_denied("iam.serviceAccounts.get")
+        return Answer(200, {"locations": [], "encodedLocations": "0x0"})
 
     def _caller(self, asked: Asked, config: StandInConfig, now: datetime) -> Holder:
         if asked.authorization is None:
@@ -116,7 +112,7 @@ def _permitted(caller: Holder, chain: tuple[str, ...], config: StandInConfig) ->
 
 def _allowed(account: ServiceAccount, permission: str) -> frozenset[str]:
     """Who has the permission on the account."""
-    return frozenset(member for role in _ROLES_WITH[permission] for member in account.bindings.get(role, ()))
+    return frozenset(member for role in ROLES_WITH[permission] for member in account.bindings.get(role, ()))
 
 
 def _email(name: str) -> str:

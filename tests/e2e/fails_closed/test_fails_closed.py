@@ -162,15 +162,15 @@ def _signed_by_us(own_site: Site, *uris: str, ended: timedelta = timedelta(minut
     leaf = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
-        .issuer_name(authority._intermediate.subject)
+        .issuer_name(authority._in_force.intermediate.subject)
         .public_key(key.public_key())
         .serial_number(SystemKeys().new_serial())
         .not_valid_before(now - timedelta(minutes=1))
         .not_valid_after(now - ended)
         .add_extension(names, critical=True)
-        .sign(authority._intermediate_key, hashes.SHA256())
+        .sign(authority._in_force.intermediate_key, hashes.SHA256())
     )
-    chain = [leaf, authority._intermediate]
+    chain = [leaf, authority._in_force.intermediate]
     pem = "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in chain)
     secrets = Secrets(chain_pem=pem, key_pem=key_pem(key), bundle_pem=authority.bundle_pem())
     return Svid(GATEWAY, secrets, leaf.not_valid_after_utc, leaf.serial_number)
@@ -251,7 +251,7 @@ def _chain(own_site: Site, shape: str) -> Svid:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         return builder.sign(signer, hashes.SHA256())
 
-    ours, ours_key = authority._intermediate, authority._intermediate_key
+    ours, ours_key = authority._in_force.intermediate, authority._in_force.intermediate_key
     match shape:
         case "no intermediate":
             chain = [made(key, ours.subject, ours_key)]

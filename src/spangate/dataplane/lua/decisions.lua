@@ -98,10 +98,8 @@ local function is_busy(headers, now)
   return headers["x-spangate-busy"] == "1" or headers["x-envoy-overloaded"] == "true" or state.verified_at > now
 end
 
--- The checkpoint's decision, or nil if it gives none, and then whether it is busy; `key` ends with the shape, which
--- begins at `from`. Yields.
-local function ask(handle, identity, key, from, now)
-  local headers, message = handle:httpCall(
+local function question(handle, identity, shape)
+  return handle:httpCall(
     CHECKPOINT,
     {
       [":method"] = "POST",
@@ -109,9 +107,20 @@ local function ask(handle, identity, key, from, now)
       [":authority"] = CHECKPOINT,
       ["x-spangate-identity"] = identity,
     },
-    sub(key, from),
+    shape,
     CHECKPOINT_TIMEOUT_MS
   )
+end
+
+-- The checkpoint's decision, or nil if it gives none, and then whether it is busy; `key` ends with the shape, which
+-- begins at `from`. Yields.
+local function ask(handle, identity, key, from, now)
+  local headers, message = question(handle, identity, sub(key, from))
+  -- The connection has ended, and with it perhaps the process there: its successor is asked, once. What Envoy gives up
+  -- by itself is a 503, a question that takes too long a 504. A decision may be asked for twice.
+  if headers[":status"] == "503" and not is_busy(headers, now) then
+    headers, message = question(handle, identity, sub(key, from))
+  end
   local verdict, id = headers["x-spangate-decision"], said(headers, "x-spangate-id")
   local epoch = said(headers, "x-spangate-epoch")
   if headers[":status"] ~= "200" then return nil, is_busy(headers, now) end
@@ -130,6 +139,7 @@ local function ask(handle, identity, key, from, now)
       owner = owner,
       keeps_tags = headers["x-spangate-keep-tags"] == "1",
       context = said(headers, "x-spangate-context"),
+      with_token = headers["x-spangate-broker"] == "1",
     }
   elseif verdict == "deny" then
     local reason = said(headers, "x-spangate-reason")

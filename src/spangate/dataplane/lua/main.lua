@@ -16,7 +16,8 @@ local rewrite = rewrite.rewrite
 local state, recall, refresh, ask = decisions.state, decisions.recall, decisions.refresh, decisions.ask
 local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
-local METADATA, UNAVAILABLE = answers.METADATA, answers.UNAVAILABLE
+local METADATA, UNAVAILABLE, PERMISSION_DENIED = answers.METADATA, answers.UNAVAILABLE, answers.PERMISSION_DENIED
+local bearer_of = tokens.bearer_of
 local identify, check = peer.identify, ownership.check
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
@@ -73,10 +74,22 @@ function envoy_on_request(handle)
     return answer(handle, decision.status, decision.reason, decision.id, decision.message)
   end
 
+  local bearer, refused, why
+  if decision.with_token then
+    bearer, refused, why = bearer_of(handle, identity, now)
+    if not bearer then
+      local status, reason = UNAVAILABLE, "token-unavailable"
+      if refused then status, reason = PERMISSION_DENIED, "token-refused" end
+      return answer(handle, status, reason, nil, "spangate: " .. why)
+    end
+  end
+
   local rewritable, rewritten = pcall(rewrite, body, out, rpc, decision, found)
   if not rewritable then return answer_refusal(handle, rewritten) end
   if rewritten then handle:body():setBytes(rewritten) end
   local headers = handle:headers()
+  -- The client's own has been removed before this program ran (compiler/gateway.py).
+  if bearer then headers:replace("authorization", bearer) end
   -- Several of that name are given as one, joined by commas.
   local prefix = headers:get(PREFIX_HEADER)
   if prefix and prefix ~= database then
@@ -122,6 +135,11 @@ return {
     grace_ms = GRACE_MS,
     checkpoint_timeout_ms = decisions.CHECKPOINT_TIMEOUT_MS,
     epoch_timeout_ms = decisions.EPOCH_TIMEOUT_MS,
+    token_check_ms = tokens.TOKEN_CHECK_MS,
+    token_retry_ms = tokens.TOKEN_RETRY_MS,
+    token_margin_ms = tokens.TOKEN_MARGIN_MS,
+    broker_timeout_ms = tokens.BROKER_TIMEOUT_MS,
+    broker_renewal_timeout_ms = tokens.RENEWAL_TIMEOUT_MS,
     message_bytes_max = refusal.MESSAGE_BYTES_MAX,
     cache_entries_max = decisions.CACHE_ENTRIES_MAX,
     cache_key_bytes_max = decisions.CACHE_KEY_BYTES_MAX,

@@ -1,0 +1,178 @@
+"""The authority's door for workloads in pods: certificates and tokens for whoever shows its service account token.
+
+    POST /v1/svid    Authorization: Bearer <projected token>   {"csr": "<PEM>"}
+                     -> {"identity": "spiffe://...", "chain": "<PEM>", "bundle": "<PEM>", "not_after": "<RFC 3339>"}
+    POST /v1/jwt     Authorization: Bearer <projected token>   {"audiences": ["..."]}
+                     -> {"identity": "spiffe://...", "token": "<JWT-SVID>", "expires_at": "<RFC 3339>"}
+    GET  /v1/bundle  -> {"bundle": "<PEM>", "keys": <JWK set>}: what others are verified by
+    an error         -> {"error": "<sentence>"} and perhaps "help"; 400 bad request, 401 not this token, 413 too long,
+                        503 not now, 500 a defect of ours
+
+Rules: over TLS, whose certificate says that this is the authority. Nobody names an identity: what is given is what the
+token proves, for its service account. One token in one header of each request. What was proven is written down before
+it is answered: the pod, and what it was given. A token is never logged, and no error repeats it.
+Not here: what a token must be (authority/kubernetes_token.py), TLS (tls_server.py), the asker (attest_client.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from spangate.adapters.cluster_keys import Jwk
+from spangate.adapters.error_answers import answer_of, error_answer
+from spangate.adapters.unix_server import read_body
+from spangate.authority.ca import Authority
+from spangate.authority.jwt_reader import BadToken, read_token
+from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.kubernetes_token import Attested, Cluster, attest
+from spangate.authority.request import CSR_CHARACTERS_MAX
+from spangate.errors import SpangateError
+
+# Newlines of a PEM text are two characters in JSON, hence the factor.
+BODY_BYTES_MAX = 2 * CSR_CHARACTERS_MAX
+_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
+_BEARER = "bearer "
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Now, aware, in UTC."""
+
+
+class Keys(Protocol):
+    """The cluster's keys."""
+
+    def keys(self, key_id: str) -> Sequence[Jwk]:
+        """Those that hold now, with the one of `key_id` if there is one. Raises SpangateError."""
+        ...
+
+
+class Recorder(Protocol):
+    """Writes down what was proven."""
+
+    def record_attested(self, number: str, attested: Attested, at: datetime) -> None:
+        """`number`: of the certificate or token that was given. Raises SpangateError."""
+        ...
+
+
+class _Refused(Exception):
+    """The asker gets this answer."""
+
+    def __init__(self, answer: Response) -> None:
+        self.answer = answer
+
+
+class AttestDoor:
+    """What the door does; `app` serves it."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        tokens: JwtAuthority,
+        cluster: Cluster,
+        keys: Keys,
+        *,
+        clock: Clock,
+        recorder: Recorder,
+    ) -> None:
+        self._authority = authority
+        self._tokens = tokens
+        self._cluster = cluster
+        self._keys = keys
+        self._clock = clock
+        self._recorder = recorder
+
+    def app(self) -> Starlette:
+        """The application to serve."""
+        return Starlette(
+            routes=[
+                Route("/v1/svid", self._answering(self._svid), methods=["POST"]),
+                Route("/v1/jwt", self._answering(self._jwt), methods=["POST"]),
+                Route("/v1/bundle", self._bundle, methods=["GET"]),
+            ]
+        )
+
+    def _answering(self, work: Callable[[Attested, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that knows who asks, before it reads what."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                attested = await run_in_threadpool(self._attested, request.headers.getlist("authorization"))
+                body = await read_body(request, BODY_BYTES_MAX)
+                if body is None:
+                    return error_answer(413, f"the request is longer than {BODY_BYTES_MAX} bytes")
+                return await run_in_threadpool(work, attested, body)
+            except _Refused as refused:
+                return refused.answer
+            except SpangateError as error:
+                return answer_of(error)
+
+        return answer
+
+    def _attested(self, headers: Sequence[str]) -> Attested:
+        """Who asks, by the only token that is shown. Raises _Refused, SpangateError."""
+        if len(headers) != 1 or not headers[0].lower().startswith(_BEARER):
+            raise _unproven("the request shows no service account token (`Authorization: Bearer ...`), or several")
+        token = headers[0][len(_BEARER) :]
+        try:
+            # Its form first, so that nobody has keys looked for by what is no token.
+            keys = self._keys.keys(read_token(token).key_id)
+            return attest(token, self._cluster, keys, trust_domain=self._authority.trust_domain, now=self._clock.now())
+        except BadToken as bad:
+            raise _unproven(f"the service account token is refused: {bad}") from None
+
+    def _svid(self, attested: Attested, body: bytes) -> Response:
+        asked = _object(body, "csr")
+        if not isinstance(asked, str):
+            raise _Refused(error_answer(400, "the request is not a JSON object of the text `csr` alone"))
+        issued = self._authority.sign(asked, attested.identity)
+        self._recorder.record_attested(f"{issued.serial:x}", attested, self._clock.now())
+        return JSONResponse(
+            {
+                "identity": str(attested.identity),
+                "chain": issued.chain_pem,
+                "bundle": self._authority.bundle_pem(),
+                "not_after": issued.not_after.strftime(_RFC_3339),
+            }
+        )
+
+    def _jwt(self, attested: Attested, body: bytes) -> Response:
+        asked = _object(body, "audiences")
+        if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
+            raise _Refused(error_answer(400, "the request is not a JSON object of the list `audiences` alone"))
+        issued = self._tokens.sign(attested.identity, tuple(asked))
+        self._recorder.record_attested(issued.token_id, attested, self._clock.now())
+        return JSONResponse(
+            {
+                "identity": str(attested.identity),
+                "token": issued.token,
+                "expires_at": issued.expires_at.strftime(_RFC_3339),
+            }
+        )
+
+    async def _bundle(self, _: Request) -> Response:
+        return JSONResponse({"bundle": self._authority.bundle_pem(), "keys": self._tokens.jwks()})
+
+
+def _unproven(message: str) -> _Refused:
+    return _Refused(error_answer(401, message))
+
+
+def _object(body: bytes, key: str) -> Any:  # noqa: ANN401 - a JSON value
+    """The value of the only key; None if there is another one, too, or none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value[key] if isinstance(value, dict) and set(value) == {key} else None

@@ -1,0 +1,236 @@
+"""What `spangate up` starts where the intent has a `google` block: the broker, and a stand-in for Google where there is
+an emulator in place of Spanner.
+
+Rules: each comes back where it was: the broker's socket is opened here and inherited, the stand-in's ports are held.
+What the stand-in knows follows the intent and the authority's roots, as an operator would have set it up at Google.
+Not here: the processes (broker_process.py, standin_process.py), the order of the start (up.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from spangate.adapters.google_http import GoogleEndpoints
+from spangate.adapters.handover import ReadyPipe
+from spangate.adapters.intent_files import IntentWatcher
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.live_schema import LiveSchemas
+from spangate.adapters.periodic import Periodic
+from spangate.adapters.ports import LOOPBACK, reserved_port
+from spangate.adapters.process import Child
+from spangate.adapters.state import StateDirectory
+from spangate.adapters.svid_client import SvidClient
+from spangate.adapters.unix_server import listening
+from spangate.app.authority_part import AuthorityPlan
+from spangate.app.starting import START_SECONDS_MAX, Starting
+from spangate.app.stopping import Stop
+from spangate.app.supervisor import Part
+from spangate.errors import PeersFault
+from spangate.model.google import GoogleFederation, SubjectTokenType
+from spangate.model.policy import Policy
+from spangate.standin.derive import standin_config_for
+
+BROKER_SOCKET = "broker.sock"
+_STANDIN_CONFIG = "standin.json"
+_STANDIN_ROOT = "standin-root.pem"
+# How late the stand-in knows of a change of the intent or of the authority's roots.
+STANDIN_LOOK = timedelta(seconds=0.5)
+_PROBE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerPlan:
+    """What a process of the broker is started with. `listener` listens at `socket`."""
+
+    arguments: tuple[str, ...]
+    socket: Path
+    listener: int
+    log: Path
+
+    @classmethod
+    def open(
+        cls,
+        stack: ExitStack,
+        intent: Path,
+        runtime: Path,
+        authority: AuthorityPlan,
+        endpoints: GoogleEndpoints,
+        ca_file: Path | None,
+        live_at: str,
+        log: Path,
+    ) -> BrokerPlan:
+        """Opens its socket. `live_at`: the Spanner that is asked for live schemas, or nothing."""
+        path = runtime / BROKER_SOCKET
+        listener = listening(path)
+        stack.callback(listener.close)
+        arguments = ["--intent", str(intent.resolve()), "--socket", str(path), "--authority", str(authority.door)]
+        arguments += ["--sts", endpoints.sts, "--sts-mtls", endpoints.sts_mtls]
+        arguments += ["--iam-credentials", endpoints.iam_credentials, "--spanner", live_at]
+        if ca_file is not None:
+            arguments += ["--google-ca", str(ca_file)]
+        return cls(tuple(arguments), path, listener.fileno(), log)
+
+    def start(self, ready: ReadyPipe | None = None) -> Child:
+        """A process for it."""
+        argv = [sys.executable, "-m", "spangate.app.broker_process", *self.arguments, "--socket-fd", str(self.listener)]
+        descriptors = [self.listener]
+        if ready is None:
+            # Started again: the intent may be broken just now, and that must not end what runs.
+            argv.append("--patient")
+        else:
+            argv += ["--ready-fd", str(ready.writing)]
+            descriptors.append(ready.writing)
+        return Child("broker", argv, self.log, descriptors=descriptors)
+
+
+class StandIn:
+    """The stand-in's files and ports, and its configuration kept up to date."""
+
+    def __init__(self, stack: ExitStack, policy: Policy, authority: AuthorityPlan, runtime: Path, log: Path) -> None:
+        """Holds its ports and writes its configuration. The authority serves already."""
+        self._authority = authority
+        self._config = runtime / _STANDIN_CONFIG
+        self._root = runtime / _STANDIN_ROOT
+        self._log = log
+        self._port = stack.enter_context(reserved_port(0, "stand-in for Google"))
+        self._tls_port = stack.enter_context(reserved_port(0, "stand-in for Google"))
+        self._policy = policy
+        self._written = ""
+        self._write()
+
+    @property
+    def endpoints(self) -> GoogleEndpoints:
+        """Where it answers."""
+        url = f"http://{LOOPBACK}:{self._port}"
+        return GoogleEndpoints(url, f"https://{LOOPBACK}:{self._tls_port}", url)
+
+    @property
+    def ca_file(self) -> Path:
+        """What clients of its TLS port trust; there once it serves."""
+        return self._root
+
+    def start(self) -> Child:
+        """A process for it."""
+        argv = [sys.executable, "-m", "spangate.app.standin_process", "--config", str(self._config)]
+        argv += ["--port", str(self._port), "--tls-port", str(self._tls_port), "--tls-root", str(self._root)]
+        return Child("stand-in for Google", argv, self._log)
+
+    def wait(self, child: Child, stop: Stop) -> None:
+        """Returns once it serves on both ports. Raises PeersFault, Stopped."""
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not (_listens(self._port) and _listens(self._tls_port)):
+            stop.check()
+            child.check()
+            if time.monotonic() > deadline:
+                raise PeersFault(f"the {child.name} did not start in {START_SECONDS_MAX:.0f} s{child.last_words()}")
+            time.sleep(_PROBE_SECONDS)
+
+    def replace(self, policy: Policy) -> None:
+        """Another policy is in force."""
+        self._policy = policy
+
+    def keep(self, stack: ExitStack, pid: Callable[[], int], problem: Callable[[str], None]) -> None:
+        """From now on, until `stack` ends, the process `pid()` hears of what changes."""
+
+        def look() -> None:
+            if self._write():
+                os.kill(pid(), signal.SIGHUP)
+
+        tender = Periodic(look, STANDIN_LOOK, name="stand-in", problem=lambda text: problem(f"stand-in: {text}"))
+        tender.start()
+        stack.callback(tender.stop)
+
+    def _write(self) -> bool:
+        """Whether anything has changed."""
+        policy = self._policy
+        if policy.google is None:
+            return False
+        text = json.dumps(standin_config(policy, policy.google, self._authority))
+        if text == self._written:
+            return False
+        beside = self._config.with_suffix(".new")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(self._config)
+        self._written = text
+        return True
+
+
+class Tokens:
+    """Broker and, with `standin`, the stand-in, under way from the moment this is made."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        intent: Path,
+        policy: Policy,
+        authority: AuthorityPlan,
+        runtime: Path,
+        state: StateDirectory,
+        live_at: str,
+        google: GoogleEndpoints | None,
+        standin: bool,
+    ) -> None:
+        """`google`: where its services are, if not where they are for everybody. The authority serves already."""
+        self.parts: list[Part] = []
+        self._intent = intent
+        self._live_at = live_at
+        self._standin: StandIn | None = None
+        endpoints, ca_file = google or GoogleEndpoints(), None
+        if standin:
+            self._standin = StandIn(stack, policy, authority, runtime, state.fresh_log("standin"))
+            endpoints, ca_file = self._standin.endpoints, self._standin.ca_file
+            self._standin_part = Part(self._standin.start(), self._standin.start)
+            self.parts.append(self._standin_part)
+        log = state.fresh_log("broker")
+        self.broker_plan = BrokerPlan.open(stack, intent, runtime, authority, endpoints, ca_file, live_at, log)
+        self._broker = Starting(stack, self.broker_plan.start)
+        self.parts.append(Part(self._broker.child, self.broker_plan.start))
+
+    def wait(self, stack: ExitStack, stop: Stop, problem: Callable[[str], None]) -> None:
+        """Returns once both serve; the stand-in follows the intent from then on, until `stack` ends."""
+        self._broker.wait(stop)
+        standin = self._standin
+        if standin is None:
+            return
+        standin.wait(self._standin_part.child, stop)
+        live = LiveSchemas(self._live_at) if self._live_at else None
+        watcher = IntentWatcher(self._intent, changed=standin.replace, broken=lambda _: None, live=live)
+        watcher.start()
+        stack.callback(watcher.stop)
+        standin.keep(stack, lambda: self._standin_part.child.pid, problem)
+
+
+def standin_config(policy: Policy, google: GoogleFederation, authority: AuthorityPlan) -> Mapping[str, Any]:
+    """What an operator would have set up at Google for `policy`."""
+    impersonations = {policy.identities[name]: one for name, one in policy.impersonations.items()}
+    if google.subject_token is SubjectTokenType.MTLS:
+        anchors = _certificates(SvidClient(authority.door, SystemKeys()).bundle())
+        return standin_config_for(google, policy.trust_domain, anchors_pem=anchors, impersonations=impersonations)
+    return standin_config_for(
+        google,
+        policy.trust_domain,
+        issuer=authority.issuer,
+        keys_at=authority.public_keys,
+        impersonations=impersonations,
+    )
+
+
+def _certificates(bundle_pem: str) -> list[str]:
+    end = "-----END CERTIFICATE-----\n"
+    return [part + end for part in bundle_pem.split(end)[:-1]]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0

@@ -1,0 +1,82 @@
+"""The authority's doors for workloads: the Workload API on a Unix socket, and TLS for pods.
+
+Rules: both give an identity to whoever proves it, and to nobody by name. The operator's door is another one
+(authority_parts.py).
+Not here: what they answer (adapters/workload_door.py, adapters/attest_door.py).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from spangate.adapters.attest_door import AttestDoor
+from spangate.adapters.authority_store import AuthorityFile
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.keys import SystemKeys
+from spangate.adapters.kubernetes_settings import read_settings
+from spangate.adapters.periodic import Periodic
+from spangate.adapters.renewer import Renewer
+from spangate.adapters.selector_watch import LOOK, SelectorWatch
+from spangate.adapters.svid_client import sign_here
+from spangate.adapters.tls_server import TlsSecrets, TlsServer
+from spangate.adapters.unix_peers import SystemAccounts
+from spangate.adapters.workload_issuers import AuthorityIssuer
+from spangate.adapters.workload_server import BySelectors, WorkloadServer, raise_descriptors
+from spangate.authority.ca import Authority
+from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.peers import Peers
+from spangate.model.identity import SpiffeId
+
+# In the runtime directory, unless the operator names a path.
+SOCKET = "workload.sock"
+
+
+def open_workload_api(
+    stack: ExitStack,
+    authority: Authority,
+    tokens: JwtAuthority,
+    intent: Path,
+    listener: socket.socket,
+    say: Callable[[str], None],
+    peers: Peers | None = None,
+) -> None:
+    """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given."""
+    raise_descriptors()
+    accounts = SystemAccounts()
+    watch = SelectorWatch(intent, lambda selectors: server.attester_changed(BySelectors(selectors, accounts)))
+    server = WorkloadServer(
+        AuthorityIssuer(authority, tokens, SystemKeys(), peers),
+        BySelectors(watch.known, accounts),
+        Path(listener.getsockname()),
+        clock=SystemClock(),
+        problem=lambda text: say(f"Workload API: {text}"),
+        listener=listener,
+    )
+    stack.enter_context(server)
+    looks = Periodic(watch.look, LOOK, name="selectors", problem=lambda text: say(f"Workload API: {text}"))
+    looks.start()
+    stack.callback(looks.stop)
+
+
+def open_pod_door(
+    stack: ExitStack,
+    authority: Authority,
+    tokens: JwtAuthority,
+    store: AuthorityFile,
+    settings: Path,
+    listener: socket.socket,
+    say: Callable[[str], None],
+) -> None:
+    """For pods of the cluster that `settings` describes. Raises SpangateError."""
+    cluster = read_settings(settings)
+    clock, keys = SystemClock(), SystemKeys()
+    secrets = TlsSecrets()
+    own = SpiffeId.authority(authority.trust_domain)
+    renewer = Renewer(lambda: sign_here(authority, keys, own), secrets, clock=clock, problem=say)
+    renewer.start()
+    stack.callback(renewer.stop)
+    door = AttestDoor(authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store)
+    stack.enter_context(TlsServer(door.app(), listener, secrets, name="door for pods"))

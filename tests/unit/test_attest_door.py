@@ -1,0 +1,383 @@
+"""The door for pods: what a service account token gets, and what it does not; and whom its client takes for it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hmac
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt as pyjwt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from fakes.cluster import AUDIENCE, ISSUER, Cluster
+from fakes.tokens import jwt_authority
+from spangate.adapters import tls_server
+from spangate.adapters.attest_client import AttestClient
+from spangate.adapters.attest_door import BODY_BYTES_MAX, AttestDoor
+from spangate.adapters.authority_store import AuthorityFile
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.cluster_keys import KeyFile
+from spangate.adapters.keys import SystemKeys, request_pem
+from spangate.adapters.svid_client import sign_here
+from spangate.adapters.tls_server import TlsSecrets, TlsServer, tcp_listener
+from spangate.authority import kubernetes_token
+from spangate.authority.ca import Authority
+from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX
+from spangate.errors import PeersFault, TryAgain, YourFault
+from spangate.model.identity import SpiffeId
+
+TRUST_DOMAIN = "shop.example"
+CHECKOUT = SpiffeId.workload(TRUST_DOMAIN, "shop", "checkout")
+
+
+class Site:
+    """The door, its cluster, and what a pod has: a token file and the bundle."""
+
+    def __init__(self, folder: Path, shows: SpiffeId, **bounds: int) -> None:
+        self.cluster = Cluster()
+        self.authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
+        self.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
+        self.store = AuthorityFile(folder / "authority.sqlite")
+        self.jwks, self.token_file, self.bundle_file = folder / "jwks.json", folder / "token", folder / "bundle.pem"
+        self.publish()
+        self.project()
+        self.bundle_file.write_text(self.authority.bundle_pem())
+        door = AttestDoor(
+            self.authority,
+            self.tokens,
+            kubernetes_token.Cluster(ISSUER, AUDIENCE),
+            KeyFile(self.jwks),
+            clock=SystemClock(),
+            recorder=self.store,
+        )
+        self.secrets = TlsSecrets()
+        self.show(shows)
+        listener = tcp_listener("127.0.0.1:0")
+        self.port = listener.getsockname()[1]
+        self.server = TlsServer(door.app(), listener, self.secrets, name="attest", **bounds)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def publish(self) -> None:
+        self.jwks.write_text(json.dumps(self.cluster.jwks()))
+
+    def project(self, **change: Any) -> None:
+        self.token_file.write_text(self.cluster.token(**change))
+
+    def show(self, identity: SpiffeId) -> None:
+        self.secrets.replace(sign_here(self.authority, SystemKeys(), identity).secrets)
+
+    def client(self) -> AttestClient:
+        return AttestClient(self.url, self.bundle_file, self.token_file, SystemKeys())
+
+    def ask(
+        self, path: str, body: Any, *tokens: str, method: str = "POST", **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        """As somebody else's client would, without looking at the certificate."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        try:
+            connection.putrequest(method, path)
+            for token in tokens:
+                connection.putheader("authorization", token)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.putheader("content-length", str(len(content)))
+            connection.endheaders(content)
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = {"text": text.decode()}
+        return answer.status, found
+
+    def svid(self, token: str) -> tuple[int, dict[str, Any]]:
+        return self.ask("/v1/svid", {"csr": CSR}, f"Bearer {token}")
+
+
+CSR = request_pem(SystemKeys().new_key())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, SpiffeId.authority(TRUST_DOMAIN))
+    with made.server:
+        yield made
+
+
+# What a token gets
+
+
+def test_a_pod_gets_the_certificate_of_its_service_account(site: Site) -> None:
+    svid = site.client().fetch()
+    assert svid.identity == CHECKOUT
+    leaf, *_ = x509.load_pem_x509_certificates(svid.secrets.chain_pem.encode())
+    key = serialization.load_pem_private_key(svid.secrets.key_pem.encode(), None)
+    assert leaf.public_key() == key.public_key()
+
+
+def test_a_pod_gets_tokens_and_bundles(site: Site) -> None:
+    client = site.client()
+    token = client.token(["orders"])
+    assert site.tokens.validate(token, "orders").identity == CHECKOUT
+    bundles = client.bundles()
+    assert bundles.x509_pem == {TRUST_DOMAIN: site.authority.bundle_pem()}
+    assert bundles.jwks[TRUST_DOMAIN]["keys"] == site.tokens.spiffe_bundle()["keys"]
+
+
+def test_what_a_pod_was_given_is_written_down_with_the_pod_and_without_the_token(site: Site, tmp_path: Path) -> None:
+    token = site.cluster.token()
+    site.token_file.write_text(token)
+    client = site.client()
+    serial = client.fetch().serial
+    jwt = pyjwt.decode(client.token(["orders"]), options={"verify_signature": False})
+    pod = pyjwt.decode(token, options={"verify_signature": False})["kubernetes.io"]["pod"]["uid"]
+    assert site.store.attested() == (
+        (f"{serial:x}", str(CHECKOUT), pod),
+        (jwt["jti"], str(CHECKOUT), pod),
+    )
+    for file in tmp_path.glob("authority.sqlite*"):
+        assert token.rpartition(".")[2].encode() not in file.read_bytes()
+
+
+def test_nobody_can_name_an_identity(site: Site) -> None:
+    token = f"Bearer {site.cluster.token()}"
+    for body in (
+        {"csr": CSR, "identity": f"spiffe://{TRUST_DOMAIN}/ns/shop/sa/admin"},
+        {"csr": CSR, "spiffe_id": str(SpiffeId.authority(TRUST_DOMAIN))},
+    ):
+        assert site.ask("/v1/svid", body, token)[0] == 400
+    # Nor in the signing request, whose names are not looked at.
+    status, answer = site.ask("/v1/svid", {"csr": CSR}, token)
+    assert (status, answer["identity"]) == (200, str(CHECKOUT))
+
+
+def test_a_token_that_was_replaced_is_read_again(site: Site) -> None:
+    client = site.client()
+    client.fetch()
+    site.cluster.rotate()
+    site.publish()
+    site.project()
+    assert client.fetch().identity == CHECKOUT
+    site.cluster.forget()
+    site.publish()
+    assert client.fetch().identity == CHECKOUT
+
+
+def test_a_token_of_another_account_does_not_change_who_a_program_is(site: Site) -> None:
+    client = site.client()
+    client.fetch()
+    site.project(account="admin")
+    with pytest.raises(PeersFault, match="speaks for"):
+        client.fetch()
+
+
+# What it does not get
+
+
+def part(value: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def with_header(cluster: Cluster, header: dict[str, Any], signature: str | None = None) -> str:
+    """A token of the cluster's claims under a header of one's own, signed by nobody."""
+    content = f"{part(header)}.{part(cluster.claims())}"
+    return f"{content}.{signature or 'AA'}"
+
+
+def by_hmac(cluster: Cluster) -> str:
+    kid, key = cluster.keys[-1]
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    header, claims = {"alg": "HS256", "kid": kid}, cluster.claims()
+    content = f"{part(header)}.{part(claims)}"
+    signature = hmac.digest(public, content.encode(), "sha256")
+    return f"{content}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def now(shift: int) -> int:
+    return int(time.time()) + shift
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "another issuer": (lambda c: c.token(iss="https://evil.example"), "another issuer"),
+    "another audience": (lambda c: c.token(aud=["vault"]), "another audience"),
+    "istiod's audience": (lambda c: c.token(aud=["istio-ca"]), "another audience"),
+    "ours and istiod's audience": (lambda c: c.token(aud=[AUDIENCE, "istio-ca"]), "other audiences too"),
+    "the API server's audience": (lambda c: c.token(aud=[ISSUER]), "another audience"),
+    "no audience": (lambda c: c.token(aud=None), "names no audience"),
+    "ended": (lambda c: c.token(iat=now(-7200), nbf=now(-7200), exp=now(-1)), "has ended"),
+    "not yet": (lambda c: c.token(nbf=now(120)), "has not begun"),
+    "for a year": (lambda c: c.token(exp=now(365 * 86_400)), "lives longer"),
+    "without an end": (lambda c: c.token(exp=None), "when it ends"),
+    "from a Secret": (
+        lambda c: c.token(iss="kubernetes/serviceaccount", exp=None, iat=None, aud=None, **{"kubernetes.io": None}),
+        "another issuer",
+    ),
+    "bound to no pod": (
+        lambda c: c.token(**{"kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": "checkout"}}}),
+        "not bound to a pod",
+    ),
+    "another subject": (lambda c: c.token(sub="system:serviceaccount:shop:admin"), "not the service account"),
+    "no algorithm": (lambda c: with_header(c, {"alg": "none", "kid": c.keys[-1][0]}), "algorithm is none of"),
+    "HMAC with the public key": (by_hmac, "algorithm is none of"),
+    "no key": (lambda c: with_header(c, {"alg": "RS256"}), "names no key"),
+    "a key that nobody has": (lambda c: with_header(c, {"alg": "RS256", "kid": "x"}), "no key of that id"),
+    "a key that is a path": (lambda c: with_header(c, {"alg": "RS256", "kid": "../../etc/passwd"}), "names no key"),
+    "a key that is SQL": (lambda c: with_header(c, {"alg": "RS256", "kid": "' OR 1=1 --"}), "names no key"),
+    "a key of its own": (lambda c: with_header(c, {"alg": "RS256", "kid": "key-0", "jwk": {}}), "member `jwk`"),
+    "a key from elsewhere": (lambda c: with_header(c, {"alg": "RS256", "kid": "key-0", "jku": "x"}), "member `jku`"),
+    "another cluster's": (lambda c: Cluster(first=100).token(), "signature is wrong"),
+    "cut off": (lambda c: c.token()[:-10], "signature"),
+    "no token at all": (lambda c: "x", "three parts"),
+    "an empty one": (lambda c: "", "shows no service account token|three parts"),
+    "too long": (lambda c: "a" * (TOKEN_CHARACTERS_MAX + 1), "longer than"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("path", ["/v1/svid", "/v1/jwt"])
+def test_a_token_that_is_not_good_gets_nothing_and_its_reason(site: Site, path: str, name: str) -> None:
+    make, reason = REFUSED[name]
+    token = make(site.cluster)
+    body = {"csr": CSR} if path == "/v1/svid" else {"audiences": ["orders"]}
+    status, answer = site.ask(path, body, f"Bearer {token}")
+    assert status == 401, answer
+    assert any(one in answer["error"] for one in reason.split("|")), answer
+    # The answer holds nothing of the token.
+    assert len(token) < 8 or token[-8:] not in answer["error"]
+    assert site.store.attested() == ()
+
+
+def test_one_token_in_one_header_is_shown(site: Site) -> None:
+    token = site.cluster.token()
+    assert site.ask("/v1/svid", {"csr": CSR})[0] == 401
+    assert site.ask("/v1/svid", {"csr": CSR}, f"Bearer {token}", f"Bearer {token}")[0] == 401
+    assert site.ask("/v1/svid", {"csr": CSR}, f"Basic {token}")[0] == 401
+    assert site.ask("/v1/svid", {"csr": CSR}, f"Bearer {token}, Bearer {token}")[0] == 401
+    assert site.ask(f"/v1/svid?access_token={token}", {"csr": CSR})[0] == 401
+    assert site.ask("/v1/svid", {"csr": CSR}, f"bearer {token}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/svid", b""),
+        ("/v1/svid", {}),
+        ("/v1/svid", {"csr": 1}),
+        ("/v1/svid", {"csr": "x"}),
+        ("/v1/svid", b"[" * 10_000),
+        ("/v1/jwt", {}),
+        ("/v1/jwt", {"audiences": "orders"}),
+        ("/v1/jwt", {"audiences": []}),
+        ("/v1/jwt", {"audiences": [1]}),
+        ("/v1/jwt", {"audiences": ["a", "a"]}),
+        ("/v1/jwt", {"audiences": ["a\n"]}),
+    ],
+)
+def test_a_request_that_asks_nothing_that_there_is_is_bad(site: Site, path: str, body: Any) -> None:
+    status, answer = site.ask(path, body, f"Bearer {site.cluster.token()}")
+    assert status == 400, answer
+
+
+def test_a_body_has_a_bound_and_methods_are_what_they_are(site: Site) -> None:
+    token = f"Bearer {site.cluster.token()}"
+    assert site.ask("/v1/svid", b"x" * (BODY_BYTES_MAX + 1), token)[0] == 413
+    assert site.ask("/v1/svid", b"", token, method="GET")[0] == 405
+    assert site.ask("/sign", {"identity": str(CHECKOUT), "csr": CSR}, token)[0] == 404
+
+
+def test_an_authority_that_cannot_write_down_gives_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise TryAgain("the disk is full")
+
+    monkeypatch.setattr(site.store, "record_attested", full)
+    with pytest.raises(TryAgain, match="the disk is full"):
+        site.client().fetch()
+
+
+# Whom a client takes for the authority
+
+
+def test_a_workload_is_not_the_authority(tmp_path: Path) -> None:
+    site = Site(tmp_path, CHECKOUT)
+    with site.server, pytest.raises(PeersFault, match="does not say that it is"):
+        site.client().fetch()
+
+
+def test_another_authority_is_not_this_one(site: Site, tmp_path: Path) -> None:
+    site.bundle_file.write_text(Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys()).bundle_pem())
+    with pytest.raises(PeersFault, match="is not signed under"):
+        site.client().fetch()
+
+
+def test_what_is_no_bundle_of_one_trust_domain_is_refused(site: Site) -> None:
+    other = Authority.create("other.example", SystemClock(), SystemKeys()).bundle_pem()
+    for text in ("", "x", site.authority.bundle_pem() + other):
+        site.bundle_file.write_text(text)
+        with pytest.raises(YourFault, match="bundle"):
+            site.client()
+
+
+@pytest.mark.parametrize("url", ["http://x", "https://", "https://x/path", "https://x?y", "x:1"])
+def test_the_authority_is_at_an_https_url(site: Site, url: str) -> None:
+    with pytest.raises(YourFault, match="not an https URL"):
+        AttestClient(url, site.bundle_file, site.token_file, SystemKeys())
+
+
+def test_a_renewed_certificate_is_shown_to_who_comes_then(site: Site) -> None:
+    def shown() -> bytes:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", site.port), 10) as raw, context.wrap_socket(raw) as tls:
+            return tls.getpeercert(binary_form=True) or b""
+
+    before = shown()
+    assert before == shown()
+    site.show(SpiffeId.authority(TRUST_DOMAIN))
+    assert shown() != before
+
+
+def test_who_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_server, "CONNECTION_SECONDS_MAX", 0.2)
+    site = Site(tmp_path, SpiffeId.authority(TRUST_DOMAIN))
+    with site.server:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with socket.create_connection(("127.0.0.1", site.port), 10) as raw, context.wrap_socket(raw) as tls:
+            tls.sendall(b"POST /v1/svid HTTP/1.1\r\n")
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+                assert tls.recv(1) == b""
+
+
+def test_connections_that_never_speak_tls_do_not_shut_others_out(tmp_path: Path) -> None:
+    site = Site(tmp_path, SpiffeId.authority(TRUST_DOMAIN), connections_max=8)
+    with site.server, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), 10)) for _ in range(20)]
+        assert site.client().fetch().identity == CHECKOUT
+        # The first ones had to go.
+        silent[0].settimeout(10)
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].recv(1) == b""
+
+
+@pytest.mark.parametrize("address", ["8443", "localhost:8443", "127.0.0.1:x", "127.0.0.1:70000", "1.2.3:4:5"])
+def test_an_address_is_written_in_numbers(address: str) -> None:
+    with pytest.raises(YourFault):
+        tcp_listener(address)
