@@ -23,6 +23,7 @@ from bench.identity.descriptors import more_descriptors
 from bench.parts.numbers import table
 from bench.parts.processes import START_SECONDS_MAX, BenchError, cpu_seconds, resident_kib
 from bench.parts.program import Found
+from bench.parts.rig import listens
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles")
@@ -113,7 +114,7 @@ def _connections_allowed() -> int:
 
 def _wait_for(path: Path, server: subprocess.Popen[str]) -> None:
     end = time.monotonic() + START_SECONDS_MAX
-    while not path.exists():
+    while not listens(path):
         if server.poll() is not None or time.monotonic() > end:
             raise BenchError("the Workload API did not start")
         time.sleep(0.02)

@@ -23,25 +23,24 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from spangate.adapters.broker_door import broker_app
-from spangate.adapters.google_http import Google, GoogleEndpoints
-from spangate.adapters.token_broker import Exchange, TokenBroker, exchange_with
-from spangate.broker.answers import Grant
-from spangate.broker.cache import BURST_MAX, EXCHANGE_RATE_MAX, IN_FLIGHT_MAX, Held, TokenCache
-
 from bench.parts.numbers import quantile, table
 from bench.parts.processes import BenchError, Processes
 from bench.parts.program import Found
 from bench.parts.rig import CHECKOUT, TRUST_DOMAIN
+from spangate.adapters.broker_door import broker_app
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.google_http import Google, GoogleEndpoints
 from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.svid_client import SvidClient
 from spangate.adapters.svid_door import svid_app
+from spangate.adapters.token_broker import Exchange, TokenBroker, exchange_with
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
+from spangate.broker.answers import Grant
+from spangate.broker.cache import BURST_MAX, EXCHANGE_RATE_MAX, IN_FLIGHT_MAX, Held, TokenCache
 from spangate.model.google import GoogleFederation
 from spangate.model.identity import SpiffeId
 

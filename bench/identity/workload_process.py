@@ -11,14 +11,13 @@ import sys
 import threading
 from pathlib import Path
 
-from spangate.adapters.workload_issuers import AuthorityIssuer
-from spangate.adapters.workload_server import OneForUser, WorkloadServer
-
 from bench.identity.descriptors import more_descriptors
 from bench.parts.rig import CHECKOUT, TRUST_DOMAIN
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.workload_issuers import AuthorityIssuer
+from spangate.adapters.workload_server import OneForUser, WorkloadServer
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority

@@ -119,7 +119,7 @@ def rig(
         if start_checkpoint is None:
             command = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent)]
             command += ["--socket", str(checkpoint), "--decisions", str(decisions)]
-            pid = processes.start("checkpoint", command, lambda: _listens(checkpoint))
+            pid = processes.start("checkpoint", command, lambda: listens(checkpoint))
         else:
             start_checkpoint(stack, checkpoint)
         product = product_gateway(folder, backend, doors[GATEWAY], checkpoint)
@@ -157,7 +157,8 @@ def _client(gateway: int, admin: Path, sds: Path) -> ClientPlan:
     )
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections at the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from spangate.broker.cache import BURST_MAX, EXCHANGE_RATE_MAX, IN_FLIGHT_MAX
 
 pytestmark = pytest.mark.e2e
