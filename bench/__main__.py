@@ -18,6 +18,7 @@ SHORT: dict[str, tuple[str, ...]] = {
     "storm": ("--statements=1000", "--in-flight=500", "--before=3", "--seconds=15"),
     "literals": ("--statements=500",),
     "memory": ("--shapes=5000", "--steps=2"),
+    "tokens": ("--identities=1000", "--rounds=3"),
     "decision": ("--rounds=5", "--decisions=1000"),
     "identity": (
         *("--rounds=3", "--issued=200", "--streams=1500", "--hits=5000"),

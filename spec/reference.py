@@ -8,7 +8,7 @@ which handle was given to whom).
 
 A *world* is a dict:
     policy      {"version": 12 hex digits, "identities": {name: SPIFFE ID}, "databases": {alias: DATABASE},
-                 "grants": [GRANT]}
+                 "grants": [GRANT], "aliases": {other name of a trust domain: trust domain}}
     DATABASE    {"path": resource name, "schema": SCHEMA, "keep_tags": bool, "secure_context": bool}
     SCHEMA      {"tables": {name: {"columns": [name], "key": [name]}}, "indexes": {name: {"table": name, "columns":
                  [key and stored columns]}}, "queues": [name]}
@@ -574,6 +574,7 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
     """As `judge`; raises Refusal."""
     if identity is None:
         raise Refusal("no-certificate")
+    identity = itself(world["policy"], identity)
     rpc = RPCS.get(path)
     if rpc is None:
         raise Refusal("unsupported-rpc")
@@ -610,6 +611,12 @@ def judged(world: Mapping[str, Any], now: datetime, identity: str | None, path: 
         return outcome
     rewrite(world, policy["databases"][alias], name, identity, request, opened)
     return Outcome(True, outcome.reason, outcome.accesses, sent=request)
+
+
+def itself(policy: Mapping[str, Any], identity: str) -> str:
+    """`alias-same`: the identity that a certificate's name stands for."""
+    scheme, trust_domain, path = re.fullmatch(r"(spiffe://)([^/]*)(/.*)", identity, re.DOTALL).groups()  # type: ignore[union-attr]
+    return scheme + policy["aliases"].get(trust_domain, trust_domain) + path
 
 
 def refuse_own_label(request: Any) -> None:

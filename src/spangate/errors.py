@@ -18,6 +18,9 @@ class SpangateError(Exception):
 
     exit_code = 1
 
+    # Which of several steps failed, where a caller has to know.
+    step = ""
+
     def __init__(self, message: str, *, help: str | None = None) -> None:  # noqa: A002 - the field's own word
         super().__init__(message)
         self.message = message

@@ -3,7 +3,8 @@
 A case is written in corpus/*.yaml (world.yaml and statements.yaml say what they are themselves):
 
     case      what it shows, in words; unique
-    who       an identity of the world, `nobody` (good certificate, unknown to the policy) or `no-certificate`
+    who       an identity of the world, `nobody` (good certificate, unknown to the policy) or `no-certificate`;
+              `clerk@old.example` comes under another trust domain than the world's
     rpc       a method of google.spanner.v1.Spanner, or a whole path
     in        the alias of the database (left out: shop)
     request   the message's fields by name; `session`, `name` and `database` are filled in. A session without `/` is
@@ -76,6 +77,7 @@ class Case:
 
     name: str
     who: str
+    trust_domain: str
     path: str
     alias: str
     request: Mapping[str, Any]
@@ -87,7 +89,7 @@ class Case:
 
     @property
     def identity(self) -> str | None:
-        return None if self.who == "no-certificate" else world.spiffe_id(self.who)
+        return None if self.who == "no-certificate" else world.spiffe_id(self.who, self.trust_domain)
 
     def message(self, seal: Sealing = UNSEALED) -> bytes:
         """The request as protobuf writes it, unedited."""
@@ -178,10 +180,12 @@ def _case(entry: Mapping[str, Any]) -> Case:
         return frozenset(world.access_of(text, schema) for text in entry[key]) if key in entry else None
 
     assert ("accesses" in entry) or entry["expect"] in {*WITHOUT_ACCESSES, "missing-grant"}, entry
+    who, _, trust_domain = entry["who"].partition("@")
     path = entry["rpc"] if entry["rpc"].startswith("/") else SPANNER + entry["rpc"]
     return Case(
         name=entry["case"],
-        who=entry["who"],
+        who=who,
+        trust_domain=trust_domain or "shop.example",
         path=path,
         alias=alias,
         request=entry.get("request", {}),

@@ -97,7 +97,13 @@ def _policy() -> Plain:
         for text in texts
     ]
     identities = {name: spiffe_id(name) for name in data["grants"]}
-    return {"version": data["version"], "identities": identities, "databases": databases, "grants": grants}
+    return {
+        "version": data["version"],
+        "identities": identities,
+        "databases": databases,
+        "grants": grants,
+        "aliases": data["aliases"],
+    }
 
 
 def _statements(policy: Mapping[str, Any]) -> Callable[[str, str], list[Any] | None]:

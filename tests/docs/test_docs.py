@@ -31,6 +31,7 @@ from spangate.intent.words import (
     OPERATION_KEYS,
     ROLE_USE_KEYS,
     ROOT_KEYS,
+    TRUST_DOMAIN_KEYS,
     UNIX_KEYS,
 )
 from spangate.model.decision import Decision, Reason
@@ -213,6 +214,7 @@ def test_what_run_sets_for_the_emulator_is_documented() -> None:
 
 def test_every_key_of_the_intent_is_documented_and_no_other() -> None:
     keys = {*ROOT_KEYS, *DATABASE_KEYS, *IDENTITY_KEYS, *UNIX_KEYS, *OPERATION_KEYS, *ITEM_KEYS, *ROLE_USE_KEYS}
+    keys |= {*TRUST_DOMAIN_KEYS}
     keys |= {*GOOGLE_KEYS, *IMPERSONATE_KEYS}
     assert words_in_first_cells(section(text_of("docs/intent.md"), "## Keys")) == keys
 

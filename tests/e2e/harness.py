@@ -19,20 +19,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from google.cloud.spanner_v1 import types
 
 from fakes.seals import KEY, KEY_ID, seal_name
 from spangate.adapters.audit_files import AuditPaths, Collector
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
-from spangate.adapters.keys import SystemKeys
+from spangate.adapters.keys import SystemKeys, key_pem
 from spangate.adapters.process import Child
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secrets, SecretSource, sds_app
 from spangate.adapters.seal_keys import FILE, FileSealKeys
 from spangate.adapters.state import runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient, sign_here
@@ -574,6 +576,28 @@ class Gateway:
         return Client(self.address, credentials(self.site.svid(GATEWAY), svid), *options)
 
 
+def signed_by_us(own_site: Site, *uris: str, ended: timedelta = timedelta(minutes=-10)) -> Svid:
+    """A leaf of our own intermediate with names that our authority would never sign."""
+    in_force, now = own_site.authority._in_force, datetime.now(UTC)
+    key = SystemKeys().new_key()
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(in_force.intermediate.subject)
+        .public_key(key.public_key())
+        .serial_number(SystemKeys().new_serial())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now - ended)
+        .add_extension(names, critical=True)
+        .sign(in_force.intermediate_key, hashes.SHA256())
+    )
+    chain = [leaf, in_force.intermediate]
+    pem = "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in chain)
+    secrets = Secrets(chain_pem=pem, key_pem=key_pem(key), bundle_pem=own_site.authority.bundle_pem())
+    return Svid(GATEWAY, secrets, leaf.not_valid_after_utc, leaf.serial_number)
+
+
 def _kill(child: Child) -> None:
     """Also one that a test has stopped with SIGSTOP."""
     with contextlib.suppress(ProcessLookupError):
@@ -582,10 +606,13 @@ def _kill(child: Child) -> None:
 
 
 @contextlib.contextmanager
-def site(folder: Path, *, broker: bool = False) -> Iterator[Site]:
-    """The shop's policy, an authority, and a Spanner that remembers. With `broker`, what is allowed wants a token."""
-    shop_folder(folder)
-    intent = folder / "spangate.yaml"
+def site(folder: Path, *changes: tuple[str, str], broker: bool = False) -> Iterator[Site]:
+    """The shop's policy with these changes, an authority, and a Spanner that remembers.
+
+    With `broker`, what is allowed wants a token.
+    """
+    intent = shop_folder(folder) / "spangate.yaml"
+    edit(intent, *changes)
     if broker and "google:" not in intent.read_text():
         intent.write_text(intent.read_text() + GOOGLE)
     # A key that the tests know, made an hour ago.

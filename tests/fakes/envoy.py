@@ -12,12 +12,15 @@ Bytes in, bytes out: Lua strings are bytes.
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from lupa.luajit21 import LuaRuntime
 
+from fakes.mesh_ca import MeshCa
 from spangate.dataplane import filter_source
 
 IDENTITY = b"spiffe://shop.example/ns/shop/sa/checkout"
@@ -86,6 +89,9 @@ local function certificate(stream)
   function methods.peerCertificateValidated() return tls.validated end
   function methods.uriSanPeerCertificate() return { unpack(tls.uris) } end
   function methods.expirationPeerCertificate() return tls.expires end
+  function methods.validFromPeerCertificate() return tls.begins end
+  function methods.sha256PeerCertificateDigest() return tls.digest end
+  function methods.urlEncodedPemEncodedPeerCertificate() return tls.pem end
   return scoped(stream, methods)
 end
 
@@ -177,6 +183,10 @@ return envoy
 """
 
 
+# A leaf as a mesh's authority signs it. The names are those of each Tls.
+LEAF_PEM = MeshCa("fake").leaf("spiffe://shop.example/ns/shop/sa/checkout").chain_pem
+
+
 @dataclass(frozen=True)
 class Tls:
     """The peer of the connection."""
@@ -186,6 +196,8 @@ class Tls:
     uris: tuple[bytes, ...] = (IDENTITY,)
     # Seconds since 1970.
     expires: int = NOON_MS // 1000 + 366 * 86400
+    begins: int = 0
+    pem: str = LEAF_PEM
 
 
 @dataclass(frozen=True)
@@ -264,7 +276,16 @@ class Worker:
         if tls is not None:
             uris = table(list(tls.uris))
             stream[b"tls"] = table(
-                {b"presented": tls.presented, b"validated": tls.validated, b"uris": uris, b"expires": tls.expires}
+                {
+                    b"presented": tls.presented,
+                    b"validated": tls.validated,
+                    b"uris": uris,
+                    b"begins": tls.begins,
+                    b"expires": tls.expires,
+                    # Another certificate, another digest.
+                    b"digest": hashlib.sha256(repr(tls).encode()).hexdigest().encode(),
+                    b"pem": quote(tls.pem, safe="").encode(),
+                }
             )
         return Stream(self, stream)
 

@@ -13,6 +13,7 @@ from spangate.adapters.probes import CallRefused
 from spangate.adapters.state import Running
 from spangate.adapters.svid_client import Svid, sign_here
 from spangate.authority.ca import Authority
+from spangate.broker.token import AccessToken
 from spangate.errors import SpangateError
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy
@@ -24,7 +25,10 @@ RUNNING = Running(
     trust_domain="shop.example",
     gateway="127.0.0.1:9443",
     gateway_identity=str(GATEWAY),
+    gateway_roots="/shop/.spangate/gateway-roots.pem",
     authority_socket="/run/authority.sock",
+    workload_socket="/run/workload.sock",
+    pods="",
     issuer="http://127.0.0.1:9444",
     spanner="127.0.0.1:9010",
     emulator=True,
@@ -94,6 +98,10 @@ class FakeProbes:
 
     def select_one(self, address: str, svid: Svid, session: str) -> None:
         self._asked("select_one")
+
+    def token(self, running: Running, identity: SpiffeId) -> AccessToken:
+        self._asked("token")
+        return AccessToken("ya29.x", identity, self.clock.now() + timedelta(minutes=50))
 
     def date(self, url: str) -> datetime:
         self._asked("date")

@@ -76,6 +76,7 @@ def test_an_allowed_write_is_a_receipt_with_identity_policy_accesses_and_commit_
         "reason": "granted",
         "identity": CHECKOUT,
         "claimed_identity": None,
+        "presented_identity": None,
         "name": "checkout",
         "rpc": "Commit",
         "database": "shop",
@@ -273,3 +274,20 @@ def test_a_path_that_is_no_utf8_or_holds_newlines_gives_one_line_of_ascii() -> N
     assert text.isascii()
     assert text.isprintable()
     assert json.loads(text)["rpc"] == "/a\ufffd\nb\x1b[2J\ud800"
+
+
+OLD = CHECKOUT.replace("shop.example", "old.example")
+
+
+def test_an_identity_under_an_alias_is_itself_and_the_record_says_what_was_presented() -> None:
+    facts = facts_of(decision(presented=OLD))
+    record = join(line(identity=OLD), lambda _: facts)
+    assert (record.identity, record.presented_identity, record.problem) == (CHECKOUT, OLD, None)
+
+
+@pytest.mark.parametrize(("presented", "identity"), [(OLD, CHECKOUT), ("", OLD)])
+def test_a_decision_for_another_name_of_the_identity_is_a_contradiction(presented: str, identity: str) -> None:
+    facts = facts_of(decision(presented=presented))
+    record = join(line(identity=identity), lambda _: facts)
+    assert record.problem == f"the decision was made for another identity: {presented or CHECKOUT}"
+    assert (record.decision, record.identity) == (Outcome.ERROR, identity)

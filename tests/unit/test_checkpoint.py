@@ -354,3 +354,36 @@ def test_the_door_gives_no_decision_where_it_has_none() -> None:
     words = [{name for name in headers if name.startswith("x-spangate")} for _, headers, _ in answers]
     # That it has too much to do is no decision, but the client is told.
     assert words == [{"x-spangate-busy"}, set(), set(), set()]
+
+
+# Aliases of trust domains.
+
+ALIASED = policy(
+    INTENT.replace("\ndatabases:", "\ntrust_domains: {shop.example: {aliases: [old.example]}}\ndatabases:")
+)
+OLD = CHECKOUT.replace("shop.example", "old.example")
+
+
+def test_an_identity_under_an_alias_is_decided_owned_and_tagged_as_itself() -> None:
+    decisions: list[Decision] = []
+    checkpoint = Checkpoint(ALIASED, FakeStatements(), decisions.append, FakeClock())
+    itself = checkpoint.answer(CHECKOUT, sql("SELECT Name FROM Customers"))
+    aliased = checkpoint.answer(OLD, sql("SELECT Name FROM Customers"))
+    assert (aliased.tag, aliased.owner, aliased.role) == (itself.tag, itself.owner, itself.role)
+    assert aliased.decision == replace(itself.decision, id=aliased.decision.id, presented=OLD)
+    assert aliased.decision.id != itself.decision.id
+    assert [one.asked_by for one in decisions] == [CHECKOUT, OLD]
+
+
+def test_a_stranger_under_an_alias_is_a_stranger() -> None:
+    decision = judge(ALIASED, FakeStatements(), STRANGER.replace("shop.example", "old.example"), sql("SELECT 1"), NOON)
+    assert (decision.reason, decision.identity) == (Reason.UNKNOWN_IDENTITY, STRANGER)
+    # Of a policy without that alias it is not the same.
+    assert judge(POLICY, FakeStatements(), OLD, sql("SELECT 1"), NOON).identity == OLD
+
+
+@pytest.mark.parametrize(("here", "said"), [(ALIASED, "old.example=shop.example"), (POLICY, None)])
+def test_the_filter_is_told_the_aliases_with_the_epoch(here: Policy, said: str | None) -> None:
+    with door(lambda _: None, here) as ask:
+        _, headers, _ = ask("/epoch")
+    assert headers.get("x-spangate-aliases") == said

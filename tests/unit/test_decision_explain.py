@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -256,6 +257,7 @@ def test_for_programs_the_sentence_stands_beside_the_record() -> None:
         rich(Access(DELETE, "Orders")),
         rich(Access(Operation.DDL, "")),
         rich(Access(READ, "Orders", ("Total",), every=True)),
+        replace(asked(), presented="spiffe://old.example/ns/shop/sa/checkout"),
     ],
 )
 def test_a_decision_survives_being_written_down(decision: Decision) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,12 +15,18 @@ from fakes.probes import FakeProbes
 from spangate.adapters.probes import CallRefused
 from spangate.app.doctor.chain import Chain
 from spangate.app.doctor.walk import Finding, Link, NotChecked, Problem, State, fine, walk
+from spangate.broker.diagnosis import Call, ChainBroken, Diagnosis
+from spangate.broker.diagnosis import Link as BrokerLink
 from spangate.cli.doctor import finding_lines, findings_json, summary
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
 ENDED = "{on: Orders, until: 2029-12-31T18:00Z}"
-ORDER = ["environment", "up", "intent", "certificate", "trust", "clock", "gateway", "permission", "role"]
+ORDER = ["environment", "up", "intent", "certificate", "trust", "clock", "exchange", "impersonation", "gateway"]
+ORDER += ["permission", "role"]
+ACCOUNT = "checkout@my-project.iam.gserviceaccount.com"
+GOOGLE = 'google: {project_number: "123456789012", pool: mesh, provider: spangate}\n'
+IMPERSONATING = GOOGLE.replace("spangate}", f"spangate, impersonate: {{service_account: {ACCOUNT}}}}}")
 
 
 class Patient:
@@ -42,7 +49,8 @@ def patient() -> Patient:
 def test_when_all_is_well_every_link_says_so_in_order(patient: Patient) -> None:
     found = patient.walk()
     assert list(found) == ORDER
-    assert {name for name, finding in found.items() if finding.state is not State.OK} == {"role"}
+    skipped = {name for name, finding in found.items() if finding.state is not State.OK}
+    assert skipped == {"exchange", "impersonation", "role"}
     assert fine(list(found.values()))
     assert "spiffe://shop.example/ns/shop/sa/checkout" in found["certificate"].sentence
 
@@ -52,6 +60,21 @@ def test_the_emulator_has_no_roles_and_the_line_says_so(patient: Patient) -> Non
     assert role.state is State.SKIPPED
     assert role.sentence == "not checked: sessions get `sg_checkout`, and the emulator has no roles"
     assert "does not enforce roles" in patient.walk()["permission"].sentence
+
+
+def test_a_gateway_with_a_meshs_certificate_is_verified_and_not_called(patient: Patient) -> None:
+    """gRPC in Python knows host names only, and a mesh's certificate has none."""
+    name = SpiffeId.workload("cluster.local", "spangate", "gateway")
+    assert patient.probes.is_running is not None
+    patient.probes.is_running = replace(patient.probes.is_running, gateway_identity=str(name))
+    patient.probes.gateway_is = SpiffeId.workload("shop.example", "spangate", "gateway")
+    assert patient.walk()["trust"].state is State.PROBLEM
+    patient.probes.is_running = replace(patient.probes.is_running, gateway_identity=str(patient.probes.gateway_is))
+    found = patient.walk()
+    assert found["trust"].state is State.OK
+    assert (found["gateway"].state, found["permission"].state) == (State.SKIPPED, State.SKIPPED)
+    assert "certificate is a mesh's" in found["gateway"].sentence
+    assert "select_one" not in patient.probes.asked
 
 
 def break_(name: str, error: Exception) -> Callable[[Patient], None]:
@@ -152,6 +175,51 @@ def test_what_is_unplugged_is_found_at_its_link_with_what_mends_it(patient: Pati
     assert sentence in found[link].sentence
     assert fix in found[link].fix
     assert not fine(list(found.values()))
+
+
+def with_google(text: str) -> Patient:
+    return Patient(policy=shop.policy(shop.INTENT + text))
+
+
+def test_without_google_nothing_is_exchanged_and_the_lines_say_so(patient: Patient) -> None:
+    found = patient.walk()
+    for link in ("exchange", "impersonation"):
+        assert "the intent has no `google`" in found[link].sentence
+    assert "token" not in patient.probes.asked
+
+
+def test_a_token_of_its_own_is_exchanged_and_nobody_is_impersonated() -> None:
+    found = with_google(GOOGLE).walk()
+    assert found["exchange"].sentence == "Google takes its token at provider `spangate` of pool `mesh`"
+    assert found["impersonation"].state is State.SKIPPED
+    assert "impersonates nobody" in found["impersonation"].sentence
+
+
+def test_a_service_account_is_impersonated() -> None:
+    found = with_google(IMPERSONATING).walk()
+    assert found["impersonation"].sentence == f"it gets tokens of `{ACCOUNT}`, this one for 50 min"
+
+
+@pytest.mark.parametrize(
+    ("call", "broken", "fine_before"),
+    [(Call.EXCHANGE, "exchange", "clock"), (Call.IMPERSONATION, "impersonation", "exchange")],
+)
+def test_what_google_refuses_is_said_at_the_call_that_it_refused(call: Call, broken: str, fine_before: str) -> None:
+    patient = with_google(IMPERSONATING)
+    diagnosis = Diagnosis(BrokerLink.ROLE_BINDING, "no role", "gcloud iam", call)
+    patient.probes.errors["token"] = ChainBroken(diagnosis)
+    found = patient.walk()
+    assert (found[broken].state, found[broken].sentence, found[broken].fix) == (State.PROBLEM, "no role", "gcloud iam")
+    assert found[fine_before].state is State.OK
+    assert found["permission"].state is State.OK
+
+
+def test_a_broker_that_is_away_is_a_broken_exchange() -> None:
+    patient = with_google(IMPERSONATING)
+    patient.probes.errors["token"] = TryAgain("no broker listens", help="is `spangate up` running?")
+    found = patient.walk()
+    assert found["exchange"].state is State.PROBLEM
+    assert found["impersonation"].sentence == "not checked: mend `exchange` first"
 
 
 def test_what_hangs_on_a_broken_link_is_not_asked(patient: Patient) -> None:

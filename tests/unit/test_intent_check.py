@@ -15,8 +15,8 @@ from spangate.errors import Broken
 from spangate.intent import IntentErrors, check_intent, expand, parse_intent
 from spangate.intent.words import IDENTITY_NAME, IDENTITY_NAME_CHARACTERS_MAX
 from spangate.model.access import Operation
-from spangate.model.identity import SPIFFE_ID_BYTES_MAX
-from spangate.model.policy import Grant, moment_text, role_of
+from spangate.model.identity import SPIFFE_ID_BYTES_MAX, SpiffeId
+from spangate.model.policy import Grant, TrustDomain, moment_text, role_of
 from spangate.model.schema import Dialect, ObjectKind, Schema, SchemaObject
 
 
@@ -454,3 +454,54 @@ def test_partitioned_dml_is_found_without_its_table_too() -> None:
 def test_a_moment_is_told_as_short_as_it_is(moment: datetime, text: str) -> None:
     assert moment_text(moment) == text
     assert datetime.fromisoformat(text) == moment
+
+
+# Trust domains
+
+
+def with_domains(entries: str, identity: str = "{agent: tools/copilot}") -> str:
+    return shop.INTENT.replace("{agent: tools/copilot}", identity).replace(
+        "\ndatabases:", f"\ntrust_domains: {entries}\ndatabases:", 1
+    )
+
+
+MESH = "{cluster.local: {bundle: [a.pem, b.pem], aliases: [old.example, older.example]}}"
+
+
+def test_an_identity_may_be_of_another_trust_domain() -> None:
+    policy = shop.policy(with_domains(MESH, "{agent: tools/copilot, trust_domain: cluster.local}"))
+    assert str(policy.identities["copilot"]) == "spiffe://cluster.local/ns/tools/sa/copilot"
+    assert str(policy.identities["checkout"]) == "spiffe://shop.example/ns/shop/sa/checkout"
+    (mesh,) = policy.trust_domains
+    assert mesh == TrustDomain("cluster.local", ("a.pem", "b.pem"), ("old.example", "older.example"))
+    assert mesh.names == ("cluster.local", "old.example", "older.example")
+
+
+def test_an_alias_names_the_same_workload() -> None:
+    policy = shop.policy(with_domains(MESH))
+    workload = SpiffeId.workload("cluster.local", "tools", "copilot")
+    for presented in ("cluster.local", "old.example", "older.example"):
+        assert policy.canonical_id(SpiffeId.workload(presented, "tools", "copilot")) == workload
+    for other in ("shop.example", "very.old.example"):
+        stranger = SpiffeId.workload(other, "tools", "copilot")
+        assert policy.canonical_id(stranger) == stranger
+
+
+def test_workloads_of_one_name_in_two_trust_domains_are_two() -> None:
+    policy = shop.policy(with_domains(MESH, "{workload: shop/checkout, trust_domain: cluster.local}"))
+    assert policy.identities["copilot"] != policy.identities["checkout"]
+
+
+def test_an_alias_is_in_the_version_and_bundles_and_order_are_not() -> None:
+    plain = shop.policy().version
+    one = shop.policy(with_domains("{a: {bundle: a.pem, aliases: [b, c]}, d: {bundle: d.pem}}"))
+    other = shop.policy(with_domains("{d: {bundle: [x.pem, y.pem]}, a: {bundle: b.pem, aliases: [c, b]}}"))
+    assert one.version == other.version != plain
+    assert shop.policy(with_domains("{a: {bundle: a.pem}}")).version == plain
+    assert shop.policy(with_domains("{a: {bundle: a.pem, aliases: [b]}}")).version not in {one.version, plain}
+
+
+def test_the_files_own_trust_domain_may_have_a_bundle_and_aliases() -> None:
+    policy = shop.policy(with_domains("{shop.example: {aliases: [_odd]}}"))
+    assert policy.canonical_id(SpiffeId.parse("spiffe://_odd/ns/shop/sa/checkout")) == shop.CHECKOUT
+    assert shop.policy(with_domains("{shop.example: {bundle: a.pem}}")).trust_domains[0].bundles == ("a.pem",)

@@ -32,6 +32,15 @@ def access(body: str) -> str:
     return f"{HEAD}access:\n  checkout:\n    shop:\n{body}"
 
 
+def domains(entries: str, identity: str = "{agent: tools/copilot}") -> str:
+    """The example with `trust_domains`, and an identity in one of them."""
+    head = changed("{agent: tools/copilot}", identity)
+    return head.replace("\ndatabases:", f"\ntrust_domains: {entries}\ndatabases:", 1)
+
+
+MESH = "cluster.local: {bundle: istio/root-cert.pem, aliases: [old.example]}"
+
+
 def roles(definitions: str, given: str) -> str:
     return f"{HEAD}roles:\n  {definitions}\naccess:\n  checkout:\n    roles: {given}\n"
 
@@ -171,6 +180,31 @@ CASES = {
     "a workload without namespace": changed("workload: shop/checkout", "workload: checkout"),
     "a workload as a SPIFFE ID": changed("workload: shop/checkout", "workload: spiffe://shop.example/ns/shop/sa/x"),
     "a workload that is also an agent": changed("workload: shop/checkout", "workload: shop/checkout, agent: a/b"),
+    # Trust domains.
+    "trust domains as a list": domains("[cluster.local]"),
+    "no trust domains": domains("{}"),
+    "trust domains that are none": domains("{Cluster: {bundle: a.pem}, 'spiffe://a': {bundle: a.pem}}"),
+    "a trust domain without bundle": domains("{cluster.local: {aliases: [old.example]}}"),
+    "a trust domain without anything": domains("{cluster.local: {}, other: }"),
+    "a trust domain with a misspelt key": domains("{cluster.local: {bundel: a.pem}}"),
+    "bundles that are no files": domains("{cluster.local: {bundle: /etc/root.pem}, b: {bundle: []}, c: {bundle: [~]}}"),
+    "more bundles than anybody has": domains(f"{{b: {{bundle: [{', '.join(['a.pem'] * 9)}]}}}}"),
+    "aliases that are none": domains("{shop.example: {aliases: [A, [b]]}}"),
+    "aliases that stand for something else": domains(
+        "{a: {bundle: a.pem, aliases: [shop.example, b, c, a, c]}, b: {bundle: b.pem, aliases: [c]}}"
+    ),
+    "trust domains that cannot be kept apart": domains("{under_score: {bundle: a.pem, aliases: [10.0.0.1, .dot]}}"),
+    "an unknown trust domain": domains(f"{{{MESH}}}", "{agent: tools/copilot, trust_domain: clusterlocal}"),
+    "a trust domain where there are none": changed("tools/copilot", "tools/copilot, trust_domain: cluster.local"),
+    "an identity in an alias": domains(f"{{{MESH}}}", "{agent: tools/copilot, trust_domain: old.example}"),
+    "an identity in no trust domain": domains(f"{{{MESH}}}", "{agent: tools/copilot, trust_domain: No}"),
+    "processes of this machine in a mesh": domains(
+        f"{{{MESH}}}", "{agent: tools/copilot, trust_domain: cluster.local, unix: {user: shop}}"
+    ),
+    "a trust domain and no workload": domains(f"{{{MESH}}}", "{trust_domain: cluster.local}"),
+    "one workload with and without the file's trust domain": changed(
+        "tools/copilot", "shop/checkout, trust_domain: shop.example"
+    ),
     # Access.
     "a misspelt operation": access("      reed: [Orders]\n"),
     "no operation": access("      {}\n"),

@@ -22,6 +22,7 @@ from spangate.intent.words import (
     IMPERSONATE_KEYS,
     OPERATION_KEYS,
     ROOT_KEYS,
+    TRUST_DOMAIN_KEYS,
     UNIX_KEYS,
 )
 
@@ -75,6 +76,11 @@ BOTH_ACCEPT = [
     access("{read: [Orders(* except A, B), Order*, sales.*, '*']}"),
     access('{read: [Orders, {on: "Orders(A, B)", until: 2026-12-31T18:00Z}]}'),
     access("{read: [Orders], deny: {write: [Orders], ddl: true}}"),
+    changed(
+        "databases:", "trust_domains: {a.b: {bundle: r.pem, aliases: [c, d]}, b: {bundle: [x.pem, y.pem]}}\ndatabases:"
+    ),
+    changed("databases:", "trust_domains: {shop.example: {aliases: old.example}}\ndatabases:"),
+    changed("tools/copilot", "tools/copilot, trust_domain: a.b"),
     HEAD + "roles: {clerk: {shop: {read: [Orders]}}}\naccess: {checkout: {roles: [clerk]}}\n",
     HEAD + "roles: {clerk: {shop: {read: [O]}}}\naccess: {a: {roles: [{role: clerk, until: 2026-12-31T18:00Z}]}}\n",
     changed("{agent: tools/copilot}", "{agent: tools/copilot, unix: {user: copilot}}"),
@@ -125,6 +131,14 @@ BOTH_REJECT = [
     changed("tools/copilot", "copilot"),
     changed("{agent: tools/copilot}", "{agent: tools/copilot, workload: a/b}"),
     changed("{agent: tools/copilot}", "{agent: tools/copilot, until: x}"),
+    changed("databases:", "trust_domains: {}\ndatabases:"),
+    changed("databases:", "trust_domains: {A: {bundle: r.pem}}\ndatabases:"),
+    changed("databases:", "trust_domains: {a: {bundle: /r.pem}}\ndatabases:"),
+    changed("databases:", "trust_domains: {a: {bundle: []}}\ndatabases:"),
+    changed("databases:", "trust_domains: {a: {bundle: r.pem, aliases: [B]}}\ndatabases:"),
+    changed("databases:", "trust_domains: {a: {}}\ndatabases:"),
+    changed("agent: tools/copilot", "trust_domain: a.b"),
+    changed("tools/copilot", "tools/copilot, trust_domain: A"),
     access("{}"),
     access(""),
     access("{deny: [Orders]}"),
@@ -200,7 +214,8 @@ def test_where_the_schema_is_looser_the_reason_is_known(reason: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    for keys in (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, UNIX_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS):
+    every = (ROOT_KEYS, DATABASE_KEYS, IDENTITY_KEYS, UNIX_KEYS, OPERATION_KEYS, GOOGLE_KEYS, IMPERSONATE_KEYS)
+    for keys in (*every, TRUST_DOMAIN_KEYS):
         for key, sentence in keys.items():
             assert sentence.endswith("."), key
 
@@ -211,6 +226,8 @@ def test_the_examples_in_messages_are_good_ones() -> None:
     top = "\n".join(EXAMPLES[key] for key in ROOT_KEYS)
     assert parser_accepts(top)
     database = ", ".join(EXAMPLES[key] for key in DATABASE_KEYS)
+    for key in TRUST_DOMAIN_KEYS:
+        assert parser_accepts(top.replace(EXAMPLES["bundle"], EXAMPLES[key]))
     unix = f"unix: {{{', '.join(EXAMPLES[key] for key in UNIX_KEYS)}}}"
     for key in IDENTITY_KINDS:
         text = top.replace("workload: shop/checkout", f"{EXAMPLES[key]}, {unix}, {EXAMPLES['impersonate']}")

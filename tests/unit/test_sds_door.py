@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +158,18 @@ def test_the_version_follows_certificate_and_bundle_and_says_nothing_about_the_k
     assert len(versions) == 4
     assert Secrets(chain_pem="chain 1", key_pem="other", bundle_pem="bundle 1").version == FIRST.version
     assert "key 1" not in repr(FIRST)
+
+
+def test_further_trust_domains_come_with_their_roots_and_change_the_version(door: Door) -> None:
+    plain = FIRST.version
+    door.source.replace(replace(FIRST, trust_domains=("cluster.local", "old.example")))
+    status, answer = door.ask({"resource_names": ["bundle"], "version_info": plain})
+    assert status == 200
+    (resource,) = answer["resources"]
+    assert resource["validation_context"] == {
+        "trusted_ca": {"inline_string": "bundle 1"},
+        "match_typed_subject_alt_names": [
+            {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}},
+            {"san_type": "URI", "matcher": {"prefix": "spiffe://old.example/"}},
+        ],
+    }

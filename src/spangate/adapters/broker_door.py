@@ -4,7 +4,8 @@
                      -> {"access_token": "...", "expires_in": <seconds>, "token_type": "Bearer"}
     POST /authorize  header x-spangate-identity, no body; for the gateway's filter, which has no parser
                      -> 200, headers x-spangate-authorization: Bearer ..., x-spangate-ttl-ms
-    an error         -> {"error": "<sentence>"} and perhaps "help", and both in the header x-spangate-message;
+    an error         -> {"error": "<sentence>"} and perhaps "help" and "step", which call to Google failed; sentence and
+                        help also in the header x-spangate-message;
                         400 bad request, 403 this identity gets none, 502 Google's answer makes no sense, 503 not now,
                         500 a defect of ours
 
@@ -110,7 +111,7 @@ def _identity(body: bytes) -> str | None:
 
 
 def _refusal(error: SpangateError) -> Response:
-    return _error(_status(error), error.message, error.help)
+    return _error(_status(error), error.message, error.help, error.step)
 
 
 def _status(error: SpangateError) -> int:
@@ -123,8 +124,10 @@ def _status(error: SpangateError) -> int:
     return 500 if isinstance(error, Broken) else 403
 
 
-def _error(status: int, message: str, hint: str | None = None) -> Response:
+def _error(status: int, message: str, hint: str | None = None, step: str = "") -> Response:
     content = {"error": message} if hint is None else {"error": message, "help": hint}
+    if step:
+        content["step"] = step
     both = message if hint is None else f"{message}; {hint}"
     # What a header's value and a terminal can bear.
     line = re.sub(r"[^ -~]+", "?", both)[:MESSAGE_CHARACTERS_MAX]

@@ -6,7 +6,7 @@
             request is to be sent on with an access token; a denial: -reason,
             -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
-            filter seals with (SealKeys.header)
+            filter seals with (SealKeys.header); x-spangate-aliases: which trust domains are aliases of which
     everything else, and 503 when it cannot decide now; with x-spangate-busy: 1 when it has too much to do
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -80,7 +80,10 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str], *, brok
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:
-        return Response(headers={"x-spangate-epoch": checkpoint.epoch, "x-spangate-seal": seal_keys()})
+        headers = {"x-spangate-epoch": checkpoint.epoch, "x-spangate-seal": seal_keys()}
+        if checkpoint.aliases:
+            headers["x-spangate-aliases"] = checkpoint.aliases
+        return Response(headers=headers)
 
     return Starlette(
         routes=[Route("/decide", decide, methods=["POST"]), Route("/epoch", epoch, methods=["GET"])],

@@ -16,7 +16,7 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -36,17 +36,29 @@ VERSION_HEX_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """One generation, all PEM: leaf and intermediates, the leaf's private key, the roots to trust."""
+    """One generation, all PEM: leaf and intermediates, the leaf's private key, the roots to trust.
+
+    `trust_domains` are those whose names peers may have, besides what Envoy's own configuration accepts.
+    """
 
     chain_pem: str
     key_pem: str = field(repr=False)
     bundle_pem: str
+    trust_domains: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
         """Digest of the public parts; a new key always comes with a new certificate."""
-        public = f"{self.chain_pem}\n{self.bundle_pem}".encode()
+        public = "\n".join([self.chain_pem, self.bundle_pem, *self.trust_domains]).encode()
         return hashlib.sha256(public).hexdigest()[:VERSION_HEX_DIGITS]
+
+
+class Source(Protocol):
+    """Where the generation of the moment comes from."""
+
+    def current(self) -> Secrets | None:
+        """The generation of this moment; None before the first."""
+        ...
 
 
 class SecretSource:
@@ -68,7 +80,7 @@ class SecretSource:
 
 
 def sds_app(
-    source: SecretSource, *, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET
+    source: Source, *, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET
 ) -> Starlette:
     """The application to serve to one Envoy."""
 
@@ -125,11 +137,14 @@ def _certificate(name: str, secrets: Secrets) -> dict[str, object]:
 
 
 def _bundle(name: str, secrets: Secrets) -> dict[str, object]:
-    return {
-        "@type": SECRET_TYPE,
-        "name": name,
-        "validation_context": {"trusted_ca": {"inline_string": secrets.bundle_pem}},
-    }
+    context: dict[str, object] = {"trusted_ca": {"inline_string": secrets.bundle_pem}}
+    if secrets.trust_domains:
+        # Merged with the matchers in Envoy's configuration: one that matches is enough.
+        prefixes = [f"spiffe://{name}/" for name in secrets.trust_domains]
+        context["match_typed_subject_alt_names"] = [
+            {"san_type": "URI", "matcher": {"prefix": prefix}} for prefix in prefixes
+        ]
+    return {"@type": SECRET_TYPE, "name": name, "validation_context": context}
 
 
 def _error(status: int, message: str) -> Response:

@@ -3,6 +3,7 @@
     up.json                  what runs where, for `run`, `explain` and `log`; gone when nothing runs
     lock                     held by the one `up` of this directory
     gateway.jsonl, decisions.jsonl, audit.jsonl, audit.state.json   (audit_files.py)
+    gateway-roots.pem        by which clients verify the gateway's certificate (gateway_roots.py)
     authority.sqlite         certificates of an authority whose keys are kept (authority_store.py); no key
     seals.sqlite             the keys that session names and transaction ids are sealed with (seal_keys.py)
     logs/                    what the child processes print
@@ -26,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spangate.errors import TryAgain, YourFault
+from spangate.model.identity import SpiffeId
 
 _RUNTIME_PREFIX, _RUNTIME_LOCK = "spangate-", "lock"
 STATE_DIRECTORY = ".spangate"
@@ -41,6 +43,8 @@ class Running:
     trust_domain: str
     gateway: str
     gateway_identity: str
+    # A file with the roots of the gateway's own certificate.
+    gateway_roots: str
     authority_socket: str
     issuer: str
     # The Workload API, and the authority's door for pods; empty if there is none.
@@ -49,6 +53,11 @@ class Running:
     spanner: str
     emulator: bool
     project: str
+
+    @property
+    def gateway_is_own(self) -> bool:
+        """Whether the gateway's certificate is from the authority of this installation, and not a mesh's."""
+        return self.gateway_identity == str(SpiffeId.gateway(self.trust_domain))
 
 
 class StateDirectory:

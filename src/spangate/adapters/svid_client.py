@@ -91,7 +91,7 @@ class SvidClient:
 
     def bundle(self) -> str:
         """The trust bundle in PEM. Raises as `fetch`."""
-        status, content = self._exchange("GET", "/bundle", None)
+        status, content = _exchange(self._path, "GET", "/bundle", None, "authority", self._timeout_seconds)
         if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
             raise refusal(status, json_object(content))
         try:
@@ -100,25 +100,38 @@ class SvidClient:
             raise PeersFault("the authority answered with a bundle that cannot be read") from e
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
-        status, content = self._exchange(method, path, body)
-        answer = json_object(content)
-        if status == http.client.OK and answer is not None:
-            return answer
-        raise refusal(status, answer)
+        return ask(self._path, method, path, body, who="authority", timeout_seconds=self._timeout_seconds)
 
-    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, bytes]:
-        connection = UnixConnection(self._path, self._timeout_seconds)
-        try:
-            content_type = {"content-type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), content_type)
-            response = connection.getresponse()
-            return response.status, response.read(ANSWER_BYTES_MAX + 1)
-        except (FileNotFoundError, ConnectionRefusedError) as e:
-            raise TryAgain(f"no authority listens at `{self._path}`", help="is `spangate up` running?") from e
-        except (OSError, http.client.HTTPException) as e:
-            raise TryAgain(f"the authority at `{self._path}` does not answer: {e}") from e
-        finally:
-            connection.close()
+
+def ask(
+    path: Path, method: str, target: str, body: Mapping[str, object] | None, *, who: str, timeout_seconds: float
+) -> Mapping[str, Any]:
+    """The JSON object that a door of ours, `who`, answers. Raises TryAgain when it is away or says not now, YourFault
+    when it refuses, PeersFault when its answer makes no sense.
+    """
+    status, content = _exchange(path, method, target, body, who, timeout_seconds)
+    answer = json_object(content)
+    if status == http.client.OK and answer is not None:
+        return answer
+    raise refusal(status, answer, who)
+
+
+def _exchange(
+    path: Path, method: str, target: str, body: Mapping[str, object] | None, who: str, timeout_seconds: float
+) -> tuple[int, bytes]:
+    """Status and content, which may be cut off after ANSWER_BYTES_MAX + 1 bytes. Raises TryAgain."""
+    connection = UnixConnection(path, timeout_seconds)
+    try:
+        content_type = {"content-type": "application/json"}
+        connection.request(method, target, None if body is None else json.dumps(body), content_type)
+        response = connection.getresponse()
+        return response.status, response.read(ANSWER_BYTES_MAX + 1)
+    except (FileNotFoundError, ConnectionRefusedError) as e:
+        raise TryAgain(f"no {who} listens at `{path}`", help="is `spangate up` running?") from e
+    except (OSError, http.client.HTTPException) as e:
+        raise TryAgain(f"the {who} at `{path}` does not answer: {e}") from e
+    finally:
+        connection.close()
 
 
 def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
@@ -143,7 +156,7 @@ def verified(identity: SpiffeId, key: ec.EllipticCurvePrivateKey, chain_pem: str
         raise PeersFault("the authority answered with a certificate for another key")
     if uris != [str(identity)]:
         raise PeersFault(f"the authority answered with a certificate that is not for `{identity}`")
-    if len(chain) > CHAIN_CERTIFICATES_MAX or not _leads_to(chain, roots):
+    if len(chain) > CHAIN_CERTIFICATES_MAX or not leads_to(chain, roots):
         raise PeersFault("the authority answered with a chain that does not lead to its own bundle")
     secrets = Secrets(chain_pem=chain_pem, key_pem=key_pem(key), bundle_pem=bundle_pem)
     return Svid(identity, secrets, leaf.not_valid_after_utc, leaf.serial_number)
@@ -174,7 +187,7 @@ def _check_own(connection: socket.socket, path: Path) -> None:
         raise PeersFault(f"the authority at `{path}` belongs to another user")
 
 
-def _leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
+def leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
     """Each certificate is signed by the next one, the last by a root."""
     linked = all(_signed(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
     return linked and any(_signed(chain[-1], root) for root in roots)
@@ -207,11 +220,14 @@ def text_of(answer: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def refusal(status: int, answer: Mapping[str, Any] | None) -> SpangateError:
-    """The authority's own sentence, as an error of the right kind."""
+def refusal(status: int, answer: Mapping[str, Any] | None, who: str = "authority") -> SpangateError:
+    """The own sentence of `who`, as an error of the right kind."""
     message = answer.get("error") if answer else None
     if not isinstance(message, str):
-        return PeersFault(f"the authority answered with status {status} and no explanation")
+        return PeersFault(f"the {who} answered with status {status} and no explanation")
     hint = answer.get("help") if answer else None
     kind = TryAgain if status == 503 else YourFault if 400 <= status < 500 else PeersFault
-    return kind(message, help=hint if isinstance(hint, str) else None)
+    error = kind(message, help=hint if isinstance(hint, str) else None)
+    step = answer.get("step") if answer else None
+    error.step = step if isinstance(step, str) else ""
+    return error

@@ -128,7 +128,8 @@ def _allowed(text: str, trust_domain: str, refused: Collection[SpiffeId]) -> Spi
     except BadSpiffeId as e:
         raise _Refused(_error(400, f"the asked identity is not a SPIFFE ID: {e}")) from e
     if identity.trust_domain != trust_domain:
-        raise _Refused(_error(403, f"`{identity}` is not in the trust domain `{trust_domain}`"))
+        hint = "an identity of a mesh comes in files: `spangate run --svid-directory DIRECTORY`"
+        raise _Refused(_error(403, f"`{identity}` is not in the trust domain `{trust_domain}`", hint))
     if identity in refused:
         raise _Refused(_error(403, f"`{identity}` is Spangate's own identity and is not given to workloads"))
     return identity

@@ -7,18 +7,17 @@ identities reaches every open stream within a look. The authority is told which 
 listen have been given, once it has reached their sockets; who has been given one and does not listen is not spoken for,
 and a rotation waits for the end of that certificate, or of that process. Whatever blocks (signing, recording, asking an
 authority) is done in one worker thread, in turn; users have equal bounds.
-Not here: messages (authority/workload_api.py), HTTP/2 (grpc_connection.py), the socket (workload_server.py).
+Not here: what is held by whom (workload_held.py), messages (authority/workload_api.py), HTTP/2 (grpc_connection.py),
+the socket (workload_server.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
@@ -26,6 +25,7 @@ from typing import Protocol, TypeVar
 from spangate.adapters.grpc_connection import Call, Connection
 from spangate.adapters.renewer import renew_at, retry_after
 from spangate.adapters.unix_peers import Gone, PeerProcess
+from spangate.adapters.workload_held import Departures, Held, new_holder
 from spangate.authority.jwt_reader import BadToken
 from spangate.authority.unix_attestation import SeveralFit
 from spangate.authority.workload_api import (
@@ -34,7 +34,6 @@ from spangate.authority.workload_api import (
     Method,
     Refused,
     Status,
-    X509Svid,
     fingerprints,
     jwt_bundles_answer,
     jwt_svid_answer,
@@ -61,11 +60,6 @@ WORK_MAX = 256
 LOOK_SECONDS = 1.0
 # A peer of the authority is heard of for 15 s (authority/peers.py).
 REPORT_SECONDS = 2.0
-_HOLDER_BYTES = 16
-# A process that ends closes its connections first; by then it is known to have ended.
-ENDING_SECONDS = 3.0
-# More than this are not waited for.
-_LEAVING_MAX = 1024
 # Sentences about processes that fit several identities; each is said once.
 _TOLD_MAX = 100
 _RANDOM = random.SystemRandom()
@@ -93,40 +87,6 @@ class Attester(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Held:
-    """The certificate of an identity, how it is answered, and who waits for the next one."""
-
-    svid: X509Svid
-    # Who signed it, as far as it is known: asked just before, so that a change in between is a change.
-    signer: str
-    answer: bytes
-    renew_at: datetime
-    # The name under which its use is reported.
-    holder: str
-    failures: int = 0
-    waiting: set[Call] = field(default_factory=set)
-    # Connections, of processes that live, over which it has been given.
-    takers: set[Connection] = field(default_factory=set)
-    # Somebody has been given it, lives, and has gone.
-    lost: bool = False
-
-    def spoken_for(self) -> bool:
-        """Whether everybody who has been given it listens, and has been given the latest."""
-        listening = {call.connection for call in self.waiting if call.delivered}
-        return not self.lost and len(self.waiting) > 0 and self.takers <= listening
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaving:
-    """A connection that has ended, and perhaps its process: what it was given is `held`. `until`: the loop's time."""
-
-    connection: Connection
-    process: PeerProcess
-    held: _Held
-    until: float
-
-
 class WorkloadDoor:
     """Handles the calls of all connections. All but the constructor runs on one event loop."""
 
@@ -151,13 +111,13 @@ class WorkloadDoor:
         self._processes: dict[Connection, PeerProcess] = {}
         self._connections_of: Counter[int] = Counter()
         self._work_of: Counter[int] = Counter()
-        self._held: dict[SpiffeId, _Held] = {}
-        self._issuing: dict[SpiffeId, asyncio.Future[_Held]] = {}
+        self._held: dict[SpiffeId, Held] = {}
+        self._issuing: dict[SpiffeId, asyncio.Future[Held]] = {}
         self._bundles: Bundles | None = None
         # Which identity's certificate was given over a connection.
         self._given: dict[Connection, SpiffeId] = {}
-        self._leaving: list[_Leaving] = []
-        self._bundle_holder = _holder()
+        self._departures = Departures()
+        self._bundle_holder = new_holder()
         self._report_at = 0.0
         # Streams of bundles, by method, and what they were last told.
         self._bundle_streams: dict[Method, set[Call]] = {Method.X509_BUNDLES: set(), Method.JWT_BUNDLES: set()}
@@ -182,8 +142,7 @@ class WorkloadDoor:
         for connection in tuple(self._processes):
             connection.abort()
         await asyncio.sleep(0)  # until they know that they have ended
-        for one in self._leaving:
-            one.process.close()
+        self._departures.close()
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
@@ -231,8 +190,7 @@ class WorkloadDoor:
         if identity is None or identity not in self._held:
             process.close()
         else:
-            until = asyncio.get_running_loop().time() + ENDING_SECONDS
-            self._leaving.append(_Leaving(connection, process, self._held[identity], until))
+            self._departures.left(connection, process, self._held[identity], asyncio.get_running_loop().time())
 
     def called(self, call: Call, request: bytes) -> None:
         """Answers it, or has it answered."""
@@ -304,7 +262,7 @@ class WorkloadDoor:
         if call.open:
             self._wait_for_bundles(call, identity, bundles)
 
-    def _wait_for_svid(self, call: Call, identity: SpiffeId, held: _Held) -> None:
+    def _wait_for_svid(self, call: Call, identity: SpiffeId, held: Held) -> None:
         self._streams[call] = identity
         held.waiting.add(call)
         held.takers.add(call.connection)
@@ -365,7 +323,7 @@ class WorkloadDoor:
 
     # Certificates and bundles
 
-    async def _issue(self, identity: SpiffeId) -> _Held:
+    async def _issue(self, identity: SpiffeId) -> Held:
         """A new certificate, in place of the one before; one at a time for each identity."""
         if identity in self._issuing:
             return await asyncio.shield(self._issuing[identity])
@@ -375,14 +333,14 @@ class WorkloadDoor:
         finally:
             self._issuing.pop(identity, None)
 
-    async def _issue_now(self, identity: SpiffeId) -> _Held:
+    async def _issue_now(self, identity: SpiffeId) -> Held:
         bundles = await self._known_bundles()
         before = self._held.get(identity)
-        holder = _holder() if before is None or before.lost else before.holder
+        holder = new_holder() if before is None or before.lost else before.holder
         signer = await self._in_worker(self._issuer.signer)
         svid = await self._in_worker(lambda: self._issuer.x509_svid(identity, holder))
         due = renew_at(self._clock.now(), svid.not_after, self._jitter())
-        held = _Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due, holder)
+        held = Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due, holder)
         if (before := self._held.get(identity)) is not None:
             held.waiting = before.waiting
             # Who went meanwhile has been given another one, of which a new name does not speak.
@@ -416,7 +374,7 @@ class WorkloadDoor:
         if self._streams:
             await self._look_at_bundles()
         signer = await self._in_worker(self._issuer.signer) if self._held else ""
-        self._let_go()
+        self._departures.let_go(self._held.values(), asyncio.get_running_loop().time())
         now = self._clock.now()
         for identity, held in tuple(self._held.items()):
             if held.signer != signer:
@@ -430,30 +388,13 @@ class WorkloadDoor:
             elif held.renew_at <= now:
                 await self._renew(identity, held, now)
 
-    def _let_go(self) -> None:
-        """Of those who have left: whose process has ended has nothing any more; the others are lost."""
-        now, staying = asyncio.get_running_loop().time(), []
-        for number, one in enumerate(self._leaving):
-            ended = not one.process.alive()
-            if not ended and now < one.until and number < _LEAVING_MAX:
-                staying.append(one)
-                continue
-            # The same set as that of a certificate that has come in the place of this one.
-            one.held.takers.discard(one.connection)
-            if not ended:
-                one.held.lost = True
-                for held in self._held.values():
-                    held.lost = held.lost or held.holder == one.held.holder
-            one.process.close()
-        self._leaving = staying
-
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""
         loop, now = asyncio.get_running_loop(), self._clock.now()
         if self._bundles is None or loop.time() < self._report_at:
             return
         self._report_at = loop.time() + REPORT_SECONDS
-        reports: list[tuple[_Held | None, Callable[[], bool]]] = []
+        reports: list[tuple[Held | None, Callable[[], bool]]] = []
         for identity, held in self._held.items():
             if held.spoken_for():
                 trusts = self._trusts(identity.trust_domain)
@@ -484,7 +425,7 @@ class WorkloadDoor:
         for held in tuple(self._held.values()):
             self._tell(held, x509_svid_answer(held.svid, bundles))
 
-    async def _renew(self, identity: SpiffeId, held: _Held, now: datetime) -> None:
+    async def _renew(self, identity: SpiffeId, held: Held, now: datetime) -> None:
         try:
             renewed = await self._issue(identity)
         except Exception as error:  # noqa: BLE001 - the others must be renewed whatever is wrong with this one
@@ -498,7 +439,7 @@ class WorkloadDoor:
         self._tell(renewed, renewed.answer)
 
     @staticmethod
-    def _tell(held: _Held, answer: bytes) -> None:
+    def _tell(held: Held, answer: bytes) -> None:
         held.answer = answer
         for call in tuple(held.waiting):
             call.send(answer)
@@ -510,11 +451,6 @@ _BUNDLE_ANSWERS: dict[Method, Callable[[Bundles], bytes]] = {
 }
 _OTHER = (Status.UNAVAILABLE, "this process has another identity now")
 _NOBODY = (Status.PERMISSION_DENIED, "no identity is defined for this process")
-
-
-def _holder() -> str:
-    """A name that is never met twice."""
-    return secrets.token_hex(_HOLDER_BYTES)
 
 
 def _status(error: SpangateError) -> Status:

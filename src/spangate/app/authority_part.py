@@ -25,6 +25,7 @@ from spangate.adapters.tls_server import tcp_listener
 from spangate.adapters.unix_server import listening
 from spangate.app.authority_parts import DOOR, OWN_DOOR
 from spangate.app.workload_doors import SOCKET
+from spangate.model.identity import SpiffeId
 
 # Below the runtime directory, where the authority ends with `up`.
 _FOLDER = "authority"
@@ -52,6 +53,8 @@ class AuthorityPlan:
     # Listening sockets by the name of their argument.
     sockets: Mapping[str, int]
     passphrase: bytes = field(repr=False)
+    # Names that no workload is given, besides Spangate's own: the gateway's in a mesh.
+    reserved: tuple[SpiffeId, ...] = ()
 
     @property
     def door(self) -> Path:
@@ -74,6 +77,8 @@ class AuthorityPlan:
             argv += ["--passphrase-fd", str(passphrase)]
             for name, descriptor in self.sockets.items():
                 argv += [f"--{name}-fd", str(descriptor)]
+            for identity in self.reserved:
+                argv += ["--reserve", str(identity)]
             if ready is not None:
                 argv += ["--ready-fd", str(ready.writing)]
                 descriptors.append(ready.writing)
@@ -94,6 +99,7 @@ def plan_authority(
     intent: Path,
     workload: Path | None,
     kubernetes: Path | None,
+    reserved: tuple[SpiffeId, ...] = (),
 ) -> AuthorityPlan:
     """Opens its sockets. `workload`: where every user finds the Workload API; for the own user alone if it is None.
 
@@ -138,4 +144,5 @@ def plan_authority(
         pods=pods,
         sockets=sockets,
         passphrase=passphrase,
+        reserved=reserved,
     )

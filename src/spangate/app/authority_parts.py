@@ -64,6 +64,8 @@ class AuthorityParts:
     inherited: Inherited
     say: Callable[[str], None]
     stack: ExitStack
+    # Who Spangate is in a mesh.
+    in_mesh: tuple[SpiffeId, ...] = ()
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
@@ -73,7 +75,7 @@ class AuthorityParts:
     @property
     def reserved(self) -> set[SpiffeId]:
         """What no workload is given."""
-        return {*self.own_identities, SpiffeId.authority(self.authority.trust_domain)}
+        return {*self.own_identities, SpiffeId.authority(self.authority.trust_domain), *self.in_mesh}
 
 
 def open_parts(
@@ -89,6 +91,7 @@ def open_parts(
     inherited: Inherited,
     say: Callable[[str], None],
     stack: ExitStack,
+    in_mesh: tuple[SpiffeId, ...] = (),
 ) -> AuthorityParts:
     """The authority whose keys are in the place `keys` and whose state is in `state`; a new one if there is none.
 
@@ -106,7 +109,9 @@ def open_parts(
         store=KeptJwtKeys(keeper, lambda: f"{made.new_serial() % 2**64:016x}"),
         record=store.record_token,
     )
-    return AuthorityParts(authority, tokens, keeper, store, clock, runtime, intent, kubernetes, inherited, say, stack)
+    return AuthorityParts(
+        authority, tokens, keeper, store, clock, runtime, intent, kubernetes, inherited, say, stack, in_mesh
+    )
 
 
 def _token_keys(parts: AuthorityParts) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from spangate.adapters.handover import say_ready, taken_secret, taken_socket
 from spangate.app.authority_parts import DOORS, Inherited, open_parts
 from spangate.errors import SpangateError
+from spangate.model.identity import SpiffeId
 
 
 def _say(text: str) -> None:
@@ -51,6 +52,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             inherited=inherited,
             say=_say,
             stack=stack,
+            in_mesh=tuple(arguments.reserve),
         )
         for open_door in DOORS:
             open_door(parts)
@@ -70,6 +72,7 @@ def main() -> int:
     for name in ("passphrase-fd", "door-fd", "own-door-fd", "public-keys-fd", "workload-fd"):
         parser.add_argument(f"--{name}", type=int, required=True, help="a file descriptor that is inherited")
     parser.add_argument("--pods-fd", type=int, help="likewise, with --kubernetes")
+    parser.add_argument("--reserve", type=SpiffeId.parse, action="append", default=[], help="nobody's here")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
     try:
         _serve(parser.parse_args())

@@ -7,92 +7,68 @@ Not here: the order of the start (up.py), the configuration (compiler/gateway.py
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from spangate.adapters.audit_files import AuditPaths
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
-from spangate.adapters.handover import ReadyPipe
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.ports import LOOPBACK, reserved_port
-from spangate.adapters.process import Child
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
 from spangate.adapters.seal_keys import FILE
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
-from spangate.adapters.unix_server import UnixServer, listening
+from spangate.adapters.unix_server import UnixServer
 from spangate.app.authority_part import AuthorityPlan
+from spangate.app.door_part import DoorPlan
+from spangate.app.gateway_trust import GatewayTrust, gateway_secrets
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointPlan:
-    """What a process of the checkpoint is started with. `listener` listens at `socket`."""
-
-    arguments: tuple[str, ...]
-    socket: Path
-    listener: int
-    log: Path
-
-    @classmethod
-    def open(
-        cls,
-        stack: ExitStack,
-        intent: Path,
-        shared_state: DatabasePath | None,
-        runtime: Path,
-        audit: AuditPaths,
-        state: StateDirectory,
-        live_at: str,
-        *,
-        broker: bool,
-    ) -> CheckpointPlan:
-        """Opens its socket. `live_at`: the Spanner that is asked for live schemas, or nothing."""
-        socket = runtime / "checkpoint.sock"
-        listener = listening(socket)
-        stack.callback(listener.close)
-        arguments = ["--intent", str(intent.resolve()), "--socket", str(socket), "--decisions", str(audit.decisions)]
-        arguments += ["--spanner", live_at]
-        if broker:
-            arguments.append("--broker")
-        if shared_state is None:
-            arguments += ["--seals", str(state.path / FILE)]
-        else:
-            arguments += ["--shared-seals", str(shared_state)]
-        return cls(tuple(arguments), socket, listener.fileno(), state.fresh_log("checkpoint"))
-
-    def start(self, ready: ReadyPipe | None = None) -> Child:
-        """A process for it."""
-        argv = [sys.executable, "-m", "spangate.app.checkpoint_process", *self.arguments]
-        argv += ["--socket-fd", str(self.listener)]
-        descriptors = [self.listener]
-        if ready is None:
-            # Started again: the intent may be broken just now, and that must not end what runs.
-            argv.append("--patient")
-        else:
-            argv += ["--ready-fd", str(ready.writing)]
-            descriptors.append(ready.writing)
-        return Child("checkpoint", argv, self.log, descriptors=descriptors)
+def plan_checkpoint(
+    stack: ExitStack,
+    intent: Path,
+    shared_state: DatabasePath | None,
+    runtime: Path,
+    audit: AuditPaths,
+    state: StateDirectory,
+    live_at: str,
+    *,
+    broker: bool,
+) -> DoorPlan:
+    """`live_at`: the Spanner that is asked for live schemas, or nothing. `broker`: what is allowed wants a token."""
+    arguments = ["--intent", str(intent.resolve()), "--decisions", str(audit.decisions), "--spanner", live_at]
+    if shared_state is None:
+        arguments += ["--seals", str(state.path / FILE)]
+    else:
+        arguments += ["--shared-seals", str(shared_state)]
+    if broker:
+        arguments.append("--broker")
+    return DoorPlan.open(stack, "checkpoint", runtime / "checkpoint.sock", arguments, state.fresh_log("checkpoint"))
 
 
 def gateway_certificate(
-    stack: ExitStack, authority: AuthorityPlan, identity: SpiffeId, notice: Callable[[str], None]
+    stack: ExitStack,
+    authority: AuthorityPlan,
+    identity: SpiffeId,
+    trust: GatewayTrust,
+    roots_file: Path,
+    notice: Callable[[str], None],
 ) -> Path:
-    """The socket at which the gateway gets its certificate, which is renewed meanwhile."""
+    """The socket at which the gateway gets its certificate, which is renewed meanwhile, and its roots."""
     client = SvidClient(authority.own_door, SystemKeys())
     source = SecretSource()
     renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
     renewer.start()
     stack.callback(renewer.stop)
-    door = UnixServer(sds_app(source), authority.runtime / "sds.sock", name="certificate door")
+    secrets = gateway_secrets(trust, source, authority.trust_domain, roots_file, stack, problem=notice)
+    door = UnixServer(sds_app(secrets), authority.runtime / "sds.sock", name="certificate door")
     stack.enter_context(door)
     return door.path
 

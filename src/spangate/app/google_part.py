@@ -16,13 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from spangate.adapters.google_http import GoogleEndpoints
-from spangate.adapters.handover import ReadyPipe
 from spangate.adapters.intent_files import IntentWatcher
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
@@ -31,8 +29,8 @@ from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import Child
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
-from spangate.adapters.unix_server import listening
 from spangate.app.authority_part import AuthorityPlan
+from spangate.app.door_part import DoorPlan
 from spangate.app.starting import START_SECONDS_MAX, Starting
 from spangate.app.stopping import Stop
 from spangate.app.supervisor import Part
@@ -49,49 +47,23 @@ STANDIN_LOOK = timedelta(seconds=0.5)
 _PROBE_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class BrokerPlan:
-    """What a process of the broker is started with. `listener` listens at `socket`."""
-
-    arguments: tuple[str, ...]
-    socket: Path
-    listener: int
-    log: Path
-
-    @classmethod
-    def open(
-        cls,
-        stack: ExitStack,
-        intent: Path,
-        runtime: Path,
-        authority: AuthorityPlan,
-        endpoints: GoogleEndpoints,
-        ca_file: Path | None,
-        live_at: str,
-        log: Path,
-    ) -> BrokerPlan:
-        """Opens its socket. `live_at`: the Spanner that is asked for live schemas, or nothing."""
-        path = runtime / BROKER_SOCKET
-        listener = listening(path)
-        stack.callback(listener.close)
-        arguments = ["--intent", str(intent.resolve()), "--socket", str(path), "--authority", str(authority.door)]
-        arguments += ["--sts", endpoints.sts, "--sts-mtls", endpoints.sts_mtls]
-        arguments += ["--iam-credentials", endpoints.iam_credentials, "--spanner", live_at]
-        if ca_file is not None:
-            arguments += ["--google-ca", str(ca_file)]
-        return cls(tuple(arguments), path, listener.fileno(), log)
-
-    def start(self, ready: ReadyPipe | None = None) -> Child:
-        """A process for it."""
-        argv = [sys.executable, "-m", "spangate.app.broker_process", *self.arguments, "--socket-fd", str(self.listener)]
-        descriptors = [self.listener]
-        if ready is None:
-            # Started again: the intent may be broken just now, and that must not end what runs.
-            argv.append("--patient")
-        else:
-            argv += ["--ready-fd", str(ready.writing)]
-            descriptors.append(ready.writing)
-        return Child("broker", argv, self.log, descriptors=descriptors)
+def plan_broker(
+    stack: ExitStack,
+    intent: Path,
+    runtime: Path,
+    authority: AuthorityPlan,
+    endpoints: GoogleEndpoints,
+    ca_file: Path | None,
+    live_at: str,
+    log: Path,
+) -> DoorPlan:
+    """`live_at`: the Spanner that is asked for live schemas, or nothing. `ca_file`: who vouches for the endpoints."""
+    arguments = ["--intent", str(intent.resolve()), "--authority", str(authority.door), "--spanner", live_at]
+    arguments += ["--sts", endpoints.sts, "--sts-mtls", endpoints.sts_mtls]
+    arguments += ["--iam-credentials", endpoints.iam_credentials]
+    if ca_file is not None:
+        arguments += ["--google-ca", str(ca_file)]
+    return DoorPlan.open(stack, "broker", runtime / BROKER_SOCKET, arguments, log)
 
 
 class StandIn:
@@ -193,7 +165,7 @@ class Tokens:
             self._standin_part = Part(self._standin.start(), self._standin.start)
             self.parts.append(self._standin_part)
         log = state.fresh_log("broker")
-        self.broker_plan = BrokerPlan.open(stack, intent, runtime, authority, endpoints, ca_file, live_at, log)
+        self.broker_plan = plan_broker(stack, intent, runtime, authority, endpoints, ca_file, live_at, log)
         self._broker = Starting(stack, self.broker_plan.start)
         self.parts.append(Part(self._broker.child, self.broker_plan.start))
 

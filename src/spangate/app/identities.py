@@ -20,7 +20,12 @@ def identity_named(word: str, intent: Path, trust_domain: str) -> SpiffeId:
     except BadSpiffeId as error:
         raise YourFault(f"`{word}` is no identity: {error}") from error
     names = {
-        entry.name.text: (entry.namespace.text, entry.service_account.text) for entry in read_intent(intent).identities
+        entry.name.text: SpiffeId.workload(
+            entry.trust_domain.text if entry.trust_domain is not None else trust_domain,
+            entry.namespace.text,
+            entry.service_account.text,
+        )
+        for entry in read_intent(intent).identities
     }
     if word not in names:
         near = nearest(word, names)
@@ -29,4 +34,4 @@ def identity_named(word: str, intent: Path, trust_domain: str) -> SpiffeId:
             f"the intent has no identity `{word}`",
             help=f"{hint} A workload it does not name is written namespace/service-account",
         )
-    return SpiffeId.workload(trust_domain, *names[word])
+    return names[word]

@@ -20,21 +20,24 @@ from types import FrameType
 
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.gateway_roots import RootsReader, WithRoots
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Source, sds_app
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
+from spangate.adapters.svid_files import SvidFiles
 from spangate.adapters.unix_server import UnixServer
 from spangate.adapters.workload_issuers import DoorIssuer
 from spangate.adapters.workload_server import OneForUser, WorkloadServer
+from spangate.app.gateway_trust import read_svid, watch
 from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
 from spangate.authority.workload_api import Issuer
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
-from spangate.errors import PeersFault, YourFault
+from spangate.errors import Broken, PeersFault, YourFault
 from spangate.model.identity import SpiffeId
 
 # How late a change of roots or token keys reaches the command; each look asks the authority twice.
@@ -54,22 +57,31 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HT
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """`identity` is a name of the intent, `namespace/service-account`, or a SPIFFE ID; `port` 0 is chosen."""
+    """`identity` is a name of the intent, `namespace/service-account`, or a SPIFFE ID; `port` 0 is chosen.
+
+    With `svid_directory` the identity is a mesh's, from files; `identity`, if given, must then be the same.
+    """
 
     intent: Path
     identity: str
     command: Sequence[str]
     port: int = 0
+    svid_directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the certificates of an identity come from, and which gateway takes them."""
+    """Where the certificates of an identity come from, and which gateway takes them.
 
-    fetch: Callable[[], Svid]
-    issuer: Issuer
+    `roots` are those by which the gateway is verified, if they do not come with the certificate. Who has no `issuer`
+    has no Workload API.
+    """
+
+    svid: Callable[[], Svid] | SvidFiles
+    issuer: Issuer | None
     gateway: str
     gateway_identity: SpiffeId
+    roots: RootsReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class Beside:
     """What runs beside the command: where it finds Spanner and the Workload API, and what is to be looked at."""
 
     spanner: str
-    workload_api: Path
+    workload_api: Path | None
     look: Callable[[], None]
 
 
@@ -85,19 +97,8 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     """Run the command; its exit code, 128 + n if signal n ended it. Raises SpangateError."""
     program = program_named(options.command[0])
     running = StateDirectory(options.intent).running()
-    identity = identity_named(options.identity, options.intent, running.trust_domain)
     state = StateDirectory(options.intent)
-
-    def authority() -> SvidClient:
-        # `up` may have been started anew since, and its authority listens elsewhere then.
-        return SvidClient(Path(state.running().authority_socket), SystemKeys())
-
-    origin = Origin(
-        lambda: authority().fetch(identity),
-        DoorIssuer(authority, identity.trust_domain, SystemClock()),
-        running.gateway,
-        SpiffeId.parse(running.gateway_identity),
-    )
+    origin = _origin(options, running, state, notice)
     with ExitStack() as stack:
         log = state.logs / f"client-{os.getpid()}.log"
         stack.callback(lambda: log.unlink(missing_ok=True))
@@ -111,10 +112,7 @@ def start_beside(
 ) -> Beside:
     """The Envoy that speaks to the gateway, and the Workload API of the same identity. Raises SpangateError."""
     sockets = stack.enter_context(runtime_directory())
-    source = SecretSource()
-    renewer = Renewer(origin.fetch, source, clock=SystemClock(), problem=notice)
-    identity = renewer.start().identity
-    stack.callback(renewer.stop)
+    identity, source = _certificate(stack, origin, notice)
     stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
     host, _, gateway_port = origin.gateway.rpartition(":")
     plan = ClientPlan(
@@ -134,8 +132,65 @@ def start_beside(
     address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
     part = Part(envoy.child, envoy.again)
     stack.callback(part.stop)
+    workload_api = None if origin.issuer is None else _workload_api(stack, origin.issuer, identity, sockets, notice)
+    return Beside(address, workload_api, lambda: part.look(notice))
+
+
+def _origin(options: RunOptions, running: Running, state: StateDirectory, notice: Callable[[str], None]) -> Origin:
+    """The identity's, from the authority or from files. Raises SpangateError."""
+    gateway_identity = SpiffeId.parse(running.gateway_identity)
+    asked = identity_named(options.identity, options.intent, running.trust_domain) if options.identity else None
+    if options.svid_directory is not None:
+        svid = read_svid(options.svid_directory, problem=notice)
+        if asked not in (None, svid.svid.identity):
+            raise YourFault(
+                f"`{options.svid_directory}` holds the identity `{svid.svid.identity}`, not `{asked}`",
+                help="leave out --as, or name that one",
+            )
+        return Origin(svid, None, running.gateway, gateway_identity, RootsReader(Path(running.gateway_roots)))
+    if asked is None:
+        raise Broken("`run` without an identity")
+    identity = asked
+
+    def authority() -> SvidClient:
+        # `up` may have been started anew since, and its authority listens elsewhere then.
+        return SvidClient(Path(state.running().authority_socket), SystemKeys())
+
+    return Origin(
+        lambda: authority().fetch(identity),
+        DoorIssuer(authority, identity.trust_domain, SystemClock()),
+        running.gateway,
+        gateway_identity,
+        None if running.gateway_is_own else RootsReader(Path(running.gateway_roots)),
+    )
+
+
+def _certificate(stack: ExitStack, origin: Origin, notice: Callable[[str], None]) -> tuple[SpiffeId, Source]:
+    """Who the command is, and what its Envoy is given."""
+    found: Source
+    looks: list[Callable[[], None]] = []
+    if isinstance(origin.svid, SvidFiles):
+        identity, found = origin.svid.svid.identity, origin.svid
+        looks.append(origin.svid.look)
+    else:
+        found = source = SecretSource()
+        renewer = Renewer(origin.svid, source, clock=SystemClock(), problem=notice)
+        identity = renewer.start().identity
+        stack.callback(renewer.stop)
+    if (roots := origin.roots) is not None:
+        found = WithRoots(found, lambda: roots.pem)
+        looks.append(roots.look)
+    if looks:
+        watch(looks, stack, problem=notice)
+    return identity, found
+
+
+def _workload_api(
+    stack: ExitStack, issuer: Issuer, identity: SpiffeId, sockets: Path, notice: Callable[[str], None]
+) -> Path:
+    """Where the command finds the Workload API of its identity."""
     server = WorkloadServer(
-        origin.issuer,
+        issuer,
         OneForUser(identity, os.getuid()),
         sockets / "workload.sock",
         clock=SystemClock(),
@@ -143,7 +198,7 @@ def start_beside(
         look_seconds=LOOK_SECONDS,
     )
     stack.enter_context(server)
-    return Beside(address, server.path, lambda: part.look(notice))
+    return server.path
 
 
 def program_named(word: str) -> str:
@@ -170,7 +225,9 @@ def reaching(base: Mapping[str, str], beside: Beside) -> dict[str, str]:
     found = dict(base)
     found["SPANNER_EMULATOR_HOST"] = beside.spanner
     # Whatever stood there would give the command another identity.
-    found["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{beside.workload_api}"
+    found.pop("SPIFFE_ENDPOINT_SOCKET", None)
+    if beside.workload_api is not None:
+        found["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{beside.workload_api}"
     # Credentials of whoever starts the command are none of the command's.
     found.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
     return past_proxies(found)

@@ -15,6 +15,7 @@ from typing import Any
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
+from spangate.adapters.token_broker import SUBJECT_TOKEN_SECONDS
 from spangate.app.identities import identity_named
 from spangate.compiler import executable_response
 from spangate.errors import SpangateError
@@ -28,11 +29,12 @@ class Token:
     expires_at: str
 
 
-def token_for(intent: Path, identity: str, audiences: Sequence[str]) -> Token:
+def token_for(intent: Path, identity: str, audiences: Sequence[str], lifetime_seconds: int | None = None) -> Token:
     """A token for an identity: a name of the intent, `namespace/service-account`, or a SPIFFE ID. SpangateError."""
     running = StateDirectory(intent).running()
     named = identity_named(identity, intent, running.trust_domain)
-    return Token(*SvidClient(Path(running.authority_socket), SystemKeys()).token(named, audiences))
+    authority = SvidClient(Path(running.authority_socket), SystemKeys())
+    return Token(*authority.token(named, audiences, lifetime_seconds))
 
 
 def token_for_library(
@@ -45,7 +47,7 @@ def token_for_library(
     if problem is not None:
         return executable_response.failure("REFUSED", problem)
     try:
-        found = token_for(intent, identity, audiences)
+        found = token_for(intent, identity, audiences, SUBJECT_TOKEN_SECONDS)
     except SpangateError as error:
         return executable_response.failure("NO_TOKEN", error.message + (f"; {error.help}" if error.help else ""))
     return executable_response.success(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spangate.adapters.audit_files import AuditPaths, Collector
+from spangate.adapters.gateway_roots import FILE as ROOTS_FILE
 from spangate.adapters.google_http import GoogleEndpoints
 from spangate.adapters.intent_files import load_policy, read_intent
 from spangate.adapters.live_schema import LiveSchemas
@@ -24,7 +25,8 @@ from spangate.adapters.spanner import create_database
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.zetasql_engine import precompile
 from spangate.app.authority_part import plan_authority
-from spangate.app.gate_parts import CheckpointPlan, gateway_certificate, start_gateway
+from spangate.app.gate_parts import gateway_certificate, plan_checkpoint, start_gateway
+from spangate.app.gateway_trust import read_trust
 from spangate.app.google_part import Tokens
 from spangate.app.real_spanner import RealSpanner, check_with_real
 from spangate.app.spanner_part import make_live_databases, start_spanner
@@ -65,6 +67,8 @@ class UpOptions:
     spanner: RealSpanner | None = None
     # Google's services; None is Google, or with an emulator the stand-in.
     google: GoogleEndpoints | None = None
+    # A mesh's SVID for the gateway (adapters/svid_files.py); None takes the authority's.
+    svid_directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def _start(
     lives = any(database.live for database in intent.databases)
     # Before anything is started, unless a schema has to be asked of what is started.
     policy = None if lives else load_policy(options.intent)
+    trust = read_trust(options.intent, options.svid_directory, problem=notice)
     state = StateDirectory(options.intent)
     state.make()
     stack.enter_context(state.locked())
@@ -154,6 +159,7 @@ def _start(
         intent=options.intent,
         workload=options.workload_socket,
         kubernetes=options.kubernetes,
+        reserved=() if trust.svid is None else (trust.svid.svid.identity,),
     )
     # It starts while Spanner does.
     authority = Starting(stack, authority_plan.start)
@@ -174,7 +180,7 @@ def _start(
 
     progress("starting the checkpoint")
     audit = AuditPaths.below(state.path)
-    checkpoint_plan = CheckpointPlan.open(
+    checkpoint_plan = plan_checkpoint(
         stack, options.intent, options.shared_state, runtime, audit, state, live_at, broker=policy.google is not None
     )
     checkpoint = Starting(stack, checkpoint_plan.start)
@@ -187,8 +193,9 @@ def _start(
         tokens = Tokens(stack, options.intent, policy, authority_plan, runtime, state, live_at, options.google, standin)
         for part in tokens.parts:
             watched(part)
-    gateway_id = SpiffeId.gateway(policy.trust_domain)
-    sds_socket = gateway_certificate(stack, authority_plan, gateway_id, notice)
+    own_id = SpiffeId.gateway(policy.trust_domain)
+    roots_file = state.path / ROOTS_FILE
+    sds_socket = gateway_certificate(stack, authority_plan, own_id, trust, roots_file, notice)
 
     progress("starting the gateway")
     # Registered before the gateway, so that it ends after it and takes in the last lines.
@@ -221,7 +228,8 @@ def _start(
         intent=str(options.intent.resolve()),
         trust_domain=policy.trust_domain,
         gateway=f"{LOOPBACK}:{port}",
-        gateway_identity=str(gateway_id),
+        gateway_identity=str(trust.identity(own_id)),
+        gateway_roots=str(roots_file),
         authority_socket=str(authority_plan.door),
         issuer=authority_plan.issuer,
         workload_socket=str(authority_plan.workload),

@@ -21,6 +21,8 @@ class DecisionFacts:
     allowed: bool
     reason: Reason
     identity: str
+    # As the certificate says it: another one where that names an alias of the trust domain.
+    asked_by: str
     name: str | None
     database: str | None
     accesses: tuple[str, ...]
@@ -37,6 +39,7 @@ def facts_of(recorded: Mapping[str, object]) -> DecisionFacts:
         allowed=decision.allowed,
         reason=decision.reason,
         identity=decision.identity,
+        asked_by=decision.asked_by,
         name=decision.name,
         database=decision.database,
         accesses=tuple(str(access) for access in decision.accesses),

@@ -109,8 +109,8 @@ def _contradiction(line: GatewayLine, decision_id: str, reason: Reason, decision
     """How the gateway's word and the recorded decision differ, or None."""
     if decision.id != decision_id:
         return "the recorded decision has another id"
-    if decision.identity != line.identity:
-        return f"the decision was made for another identity: {decision.identity}"
+    if decision.asked_by != line.identity:
+        return f"the decision was made for another identity: {decision.asked_by}"
     if decision.allowed != (reason is Reason.GRANTED) or decision.reason is not reason:
         return f"the decision was another one: {decision.reason}"
     return None
@@ -142,7 +142,8 @@ def _base(
         decision=outcome,
         reason=reason,
         time=line.time,
-        identity=line.identity if verified else None,
+        identity=(facts.identity if facts else line.identity) if verified else None,
+        presented_identity=line.identity if facts and facts.identity != line.identity else None,
         claimed_identity=None if verified else line.identity,
         name=facts.name if facts else None,
         rpc=_rpc(line.path),

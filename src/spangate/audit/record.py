@@ -89,7 +89,8 @@ class Durations:
 class AuditRecord:
     """One request.
 
-    `time` is RFC 3339; `identity` the peer's verified SPIFFE ID, `name` its name in the intent; `claimed_identity` what
+    `time` is RFC 3339; `identity` the peer's verified SPIFFE ID, `name` its name in the intent; `presented_identity`
+    the SPIFFE ID in the certificate, if that names an alias of the identity's trust domain; `claimed_identity` what
     stands in a certificate that the filter did not accept or did not get to look at; `database` the alias;
     `accesses` what the request does and `missing` what of it no grant covers or an exception denies, as texts
     (`read Orders(OrderId)`); `policy` the version that decided; `commit_timestamp` RFC 3339 with nanoseconds,
@@ -101,6 +102,7 @@ class AuditRecord:
     time: str | None = None
     identity: str | None = None
     claimed_identity: str | None = None
+    presented_identity: str | None = None
     name: str | None = None
     rpc: str | None = None
     database: str | None = None
@@ -129,6 +131,7 @@ class AuditRecord:
             "reason": self.reason.value if self.reason else None,
             "identity": self.identity,
             "claimed_identity": self.claimed_identity,
+            "presented_identity": self.presented_identity,
             "name": self.name,
             "rpc": self.rpc,
             "database": self.database,

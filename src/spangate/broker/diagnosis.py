@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from spangate.broker.answers import ANSWER_BYTES_MAX
@@ -60,11 +60,12 @@ class Call(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`sentence`: what is wrong. `command`: what shows it, to be run by whoever looks after the pool."""
+    """`sentence`: what is wrong. `command`: what shows it, to be run by whoever looks after the pool. `call`: when."""
 
     link: Link
     sentence: str
     command: str | None = None
+    call: Call = Call.EXCHANGE
 
 
 class ChainBroken(YourFault):
@@ -73,6 +74,7 @@ class ChainBroken(YourFault):
     def __init__(self, diagnosis: Diagnosis) -> None:
         super().__init__(diagnosis.sentence, help=diagnosis.command)
         self.link = diagnosis.link
+        self.step = diagnosis.call.value
 
 
 class GoogleAway(TryAgain):
@@ -81,6 +83,7 @@ class GoogleAway(TryAgain):
     def __init__(self, diagnosis: Diagnosis, retry_after_seconds: float | None = None) -> None:
         super().__init__(diagnosis.sentence, help=diagnosis.command)
         self.link = diagnosis.link
+        self.step = diagnosis.call.value
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -90,6 +93,7 @@ class StrangeAnswer(PeersFault):
     def __init__(self, diagnosis: Diagnosis) -> None:
         super().__init__(diagnosis.sentence, help=diagnosis.command)
         self.link = diagnosis.link
+        self.step = diagnosis.call.value
 
 
 def refusal(
@@ -101,7 +105,7 @@ def refusal(
     retry_after_seconds: float | None = None,
 ) -> SpangateError:
     """The error for an answer that is no 200. `sent`: the secrets that were sent, which nothing may quote."""
-    diagnosis = diagnose(call, status, body, federation, sent)
+    diagnosis = replace(diagnose(call, status, body, federation, sent), call=call)
     if diagnosis.link in (Link.QUOTA, Link.GOOGLE_AWAY):
         return GoogleAway(diagnosis, retry_after_seconds)
     return StrangeAnswer(diagnosis) if diagnosis.link is Link.UNKNOWN else ChainBroken(diagnosis)
@@ -109,12 +113,13 @@ def refusal(
 
 def unreachable(call: Call, why: str) -> GoogleAway:
     """The error where no answer came. `why` is ours, a few words."""
-    return GoogleAway(Diagnosis(Link.GOOGLE_AWAY, f"Google's {call} does not answer: {why}"))
+    return GoogleAway(Diagnosis(Link.GOOGLE_AWAY, f"Google's {call} does not answer: {why}", call=call))
 
 
 def unreadable(call: Call, why: str) -> StrangeAnswer:
     """The error for a 200 that cannot be read. `why` as of BadAnswer."""
-    return StrangeAnswer(Diagnosis(Link.UNKNOWN, f"Google's answer to the {call} cannot be used: {why}"))
+    sentence = f"Google's answer to the {call} cannot be used: {why}"
+    return StrangeAnswer(Diagnosis(Link.UNKNOWN, sentence, call=call))
 
 
 def diagnose(call: Call, status: int, body: bytes, federation: GoogleFederation, sent: Sequence[str] = ()) -> Diagnosis:

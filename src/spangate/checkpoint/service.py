@@ -11,7 +11,7 @@ Not here: HTTP (adapters/checkpoint_door.py), the analysers (adapters/analysers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -114,6 +114,11 @@ class Checkpoint:
         """What decisions made now hold for: changes with the policy, and whenever something in it ends."""
         return self._policy.epoch(self._clock.now())
 
+    @property
+    def aliases(self) -> str:
+        """`<alias>=<trust domain>` joined by `,`: under which names of trust domains the same workloads are known."""
+        return ",".join(f"{alias}={domain}" for alias, domain in sorted(self._policy.domain_of_alias.items()))
+
     def replace(self, policy: Policy) -> None:
         """From now on, `policy`."""
         policy.prepare()
@@ -138,7 +143,7 @@ class Checkpoint:
             # What a live schema does not have may be there the next moment.
             remember = statements.remember and not self._seems_newer(policy, decision)
             return Answer(decision, epoch, role="", tag="", message=message, remember=remember)
-        spiffe_id = SpiffeId.parse(identity)
+        spiffe_id = SpiffeId.parse(decision.identity)
         database = policy.databases[decision.database]
         if decision.rpc == "UpdateDatabaseDdl" and database.schema_file == LIVE and self._schema_changes is not None:
             self._schema_changes()
@@ -150,7 +155,7 @@ class Checkpoint:
             message="",
             owner=spiffe_id.key,
             keep_tags=database.keep_tags,
-            context=identity if database.secure_context else "",
+            context=decision.identity if database.secure_context else "",
             remember=statements.remember,
         )
 
@@ -177,10 +182,20 @@ def transaction_tag(spiffe_id: SpiffeId, policy_version: str) -> str:
 def judge(policy: Policy, statements: Statements, identity: str, encoded_shape: bytes, now: datetime) -> Decision:
     """Pure but for `statements`: the same arguments give the same decision."""
     try:
-        spiffe_id = SpiffeId.parse(identity)
+        presented = SpiffeId.parse(identity)
     except BadSpiffeId as error:
         return _nobody(policy, now, identity, encoded_shape, f"the certificate's URI name is no SPIFFE ID: {error}")
-    number = decision_id(policy.epoch(now), spiffe_id, encoded_shape)
+    # Of what is presented: an alias' decision is a record of its own.
+    number = decision_id(policy.epoch(now), presented, encoded_shape)
+    spiffe_id = policy.canonical_id(presented)
+    decision = _judged(policy, statements, spiffe_id, encoded_shape, now, number)
+    return decision if spiffe_id == presented else replace(decision, presented=identity)
+
+
+def _judged(
+    policy: Policy, statements: Statements, spiffe_id: SpiffeId, encoded_shape: bytes, now: datetime, number: str
+) -> Decision:
+    """As `judge`, for the identity itself."""
     try:
         shape = decode_shape(encoded_shape)
     except BadShape as error:

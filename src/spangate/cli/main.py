@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from spangate import __version__
-from spangate.cli import doctor
+from spangate.cli import direct, doctor
 from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, out
 from spangate.cli.shared import command as _command
 
@@ -75,10 +75,12 @@ def setup() -> None:
 def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False) -> None:
     """Check the intent and its schemas, and show who may do what: patterns and roles written out."""
     from spangate.adapters.clock import SystemClock
+    from spangate.app.gateway_trust import read_trust
     from spangate.app.policies import policy_of
     from spangate.cli.check import plan_json, plan_lines
 
     policy = policy_of(intent)
+    read_trust(intent, None, problem=lambda _: None)
     if as_json:
         out.print(json.dumps(plan_json(policy)))
         return
@@ -158,6 +160,13 @@ def up(
     iam_credentials: Annotated[
         str, typer.Option(metavar="URL", help="IAM Credentials, if not iamcredentials.googleapis.com.")
     ] = "",
+    svid_directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="The gateway's certificate from a mesh: key.pem, cert-chain.pem and root-cert.pem in this directory.",
+        ),
+    ] = None,
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.up import Installed, UpOptions
@@ -189,6 +198,7 @@ def up(
                 kubernetes,
                 real,
                 google,
+                svid_directory,
             ),
             progress=lambda text: _progress(text, status.update),
             started=started,
@@ -272,6 +282,9 @@ def run(
     ] = "",
     intent: IntentOption = Path(INTENT_FILE),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
+    directly: Annotated[
+        bool, typer.Option("--direct", help="Without the gateway: the command gets short-lived tokens of Google's.")
+    ] = False,
     authority: Annotated[
         str, typer.Option(metavar="URL", help="In a pod, instead of --as: where `up --kubernetes` lets pods in.")
     ] = "",
@@ -282,10 +295,16 @@ def run(
     kubernetes_token: Annotated[
         Path, typer.Option(metavar="FILE", help="In a pod: the projected token of its service account.")
     ] = Path("/var/run/secrets/spangate/token"),
+    svid_directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="A mesh's identity instead: key.pem, cert-chain.pem and root-cert.pem in this directory.",
+        ),
+    ] = None,
 ) -> int:
     """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
     from spangate.app.run import RunOptions
-    from spangate.app.run import run as start
     from spangate.app.run_in_pod import PodOptions, run_in_pod
     from spangate.errors import YourFault
 
@@ -293,12 +312,23 @@ def run(
         err.print(f"spangate: {text}")
 
     if not authority:
-        if not identity:
-            raise YourFault("`run` needs to know as whom", help="`--as IDENTITY`, or in a pod `--authority URL`")
-        return start(RunOptions(intent, identity, command, port), notice=notice)
-    if identity or bundle is None or not gateway:
+        if not identity and svid_directory is None:
+            raise YourFault(
+                "`run` needs to know as whom",
+                help="`--as IDENTITY`, `--svid-directory DIRECTORY`, or in a pod `--authority URL`",
+            )
+        if directly and svid_directory is not None:
+            raise YourFault(
+                "`run --direct` takes the authority's identities only, so no `--svid-directory`", help="leave one out"
+            )
+        if directly:
+            from spangate.app.direct import run_direct as start
+        else:
+            from spangate.app.run import run as start
+        return start(RunOptions(intent, identity, command, port, svid_directory), notice=notice)
+    if identity or directly or svid_directory is not None or bundle is None or not gateway:
         raise YourFault(
-            "in a pod, `run` needs `--bundle` and `--gateway`, and no `--as`",
+            "in a pod, `run` needs `--bundle` and `--gateway`, and none of `--as`, `--direct` and `--svid-directory`",
             help="the identity is what the pod's token proves",
         )
     return run_in_pod(PodOptions(authority, bundle, kubernetes_token, gateway, command, port), notice=notice)
@@ -349,6 +379,7 @@ def log(
     return log_command(StateDirectory(intent).path, follow, count, as_json, identity, denied)
 
 
+direct.register(app)
 doctor.register(app)
 
 

@@ -2,7 +2,7 @@
 
 Rules:
 - Two locks. The filter marks what may pass; the RBAC guard behind it passes only what is marked AND comes over a
-  connection whose certificate Envoy itself has verified for the trust domain. Either failing refuses.
+  connection whose certificate Envoy itself has verified, for the trust domain of its name. Either failing refuses.
 - Peers without an accepted certificate get as far as the filter, so that they are told why in a gRPC status instead
   of a broken connection (docs/decisions/0003). TLS sessions are not resumed: a resumed one is not verified again.
 - What Envoy answers by itself is a refusal with a sentence (PERMISSION_DENIED), or UNAVAILABLE where it cannot serve.
@@ -188,16 +188,13 @@ def _downstream_tls(plan: GatewayPlan) -> Json:
             "combined_validation_context": {
                 "default_validation_context": {
                     "trust_chain_verification": "ACCEPT_UNTRUSTED",
-                    "match_typed_subject_alt_names": uri_names(_of_trust_domain(plan)),
+                    # Those of further trust domains come with their roots, from the certificate door.
+                    "match_typed_subject_alt_names": uri_names({"prefix": f"spiffe://{plan.trust_domain}/"}),
                 },
                 "validation_context_sds_secret_config": sds(plan.bundle_secret),
             },
         },
     )
-
-
-def _of_trust_domain(plan: GatewayPlan) -> Json:
-    return {"prefix": f"spiffe://{plan.trust_domain}/"}
 
 
 def _connection_manager(plan: GatewayPlan) -> Json:
@@ -227,7 +224,7 @@ def _connection_manager(plan: GatewayPlan) -> Json:
             "name": "spanner",
             "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(plan), _route(plan)]}],
         },
-        http_filters=[_doorkeeper(plan), _buffer(), _filter(plan), _guard(plan), ROUTER],
+        http_filters=[_doorkeeper(), _buffer(), _filter(plan), _guard(), ROUTER],
     )
 
 
@@ -254,7 +251,7 @@ def _commit_route(plan: GatewayPlan) -> Json:
         "match": {"path": "/google.spanner.v1.Spanner/Commit"},
         "route": _to_spanner(plan),
         "typed_per_filter_config": {
-            _DOORKEEPER: typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _only_verified(plan)}),
+            _DOORKEEPER: typed("extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"rules": _only_verified()}),
             "envoy.filters.http.buffer": typed(
                 "extensions.filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": limit}
             ),
@@ -273,18 +270,18 @@ def _to_spanner(plan: GatewayPlan) -> Json:
     }
 
 
-def _doorkeeper(plan: GatewayPlan) -> Json:
+def _doorkeeper() -> Json:
     """Where bodies are collected before the filter runs, a peer without an accepted certificate is stopped first."""
     return {
         "name": _DOORKEEPER,
         "disabled": True,  # but on the route of Commit
-        "typed_config": typed("extensions.filters.http.rbac.v3.RBAC", rules=_only_verified(plan)),
+        "typed_config": typed("extensions.filters.http.rbac.v3.RBAC", rules=_only_verified()),
     }
 
 
-def _only_verified(plan: GatewayPlan) -> Json:
+def _only_verified() -> Json:
     """config.rbac.v3.RBAC: denies by a policy whose name Envoy's response code details then hold."""
-    policy: Json = {"permissions": [{"any": True}], "principals": [{"not_id": _verified(plan)}]}
+    policy: Json = {"permissions": [{"any": True}], "principals": [{"not_id": _verified()}]}
     return {"action": "DENY", "policies": {UNTRUSTED_POLICY: policy}}
 
 
@@ -309,7 +306,7 @@ def _filter(plan: GatewayPlan) -> Json:
     }
 
 
-def _guard(plan: GatewayPlan) -> Json:
+def _guard() -> Json:
     marked: Json = {
         "sourced_metadata": {
             "metadata_matcher": {
@@ -325,20 +322,24 @@ def _guard(plan: GatewayPlan) -> Json:
             "extensions.filters.http.rbac.v3.RBAC",
             rules={
                 "action": "ALLOW",
-                "policies": {"marked": {"permissions": [marked], "principals": [_verified(plan)]}},
+                "policies": {"marked": {"permissions": [marked], "principals": [_verified()]}},
             },
         ),
     }
 
 
-def _verified(plan: GatewayPlan) -> Json:
-    """config.rbac.v3.Principal: Envoy itself has verified the certificate, and it is of the trust domain."""
+def _verified() -> Json:
+    """config.rbac.v3.Principal: Envoy itself has verified the certificate, and it names a workload.
+
+    Verified means: by roots that may sign that name, and for a trust domain that is known (docs/decisions/0029). These
+    change while the gateway runs, so they are not written down here a second time.
+    """
     return {
         "custom": {
             "name": "envoy.rbac.principals.mtls_authenticated",
             "typed_config": typed(
                 "extensions.rbac.principals.mtls_authenticated.v3.Config",
-                san_matcher={"san_type": "URI", "matcher": _of_trust_domain(plan)},
+                san_matcher={"san_type": "URI", "matcher": {"prefix": "spiffe://"}},
             ),
         }
     }

@@ -5,8 +5,9 @@ order in which everything that a module uses stands before it:
 
     local wire = (function() ... return { scan = scan, ... } end)()
 
-Rules: the text depends on nothing but the modules; comments that stand alone become empty lines, so that it fits into
-Istio's resources and a line's number stays its module's own, counted from the module's opening line.
+Rules: the text depends on nothing but the modules; comments that stand alone become empty lines and indentation goes,
+so that it fits into Istio's resources and a line's number stays its module's own, counted from the module's opening
+line. No module has a string that goes over several lines.
 Not here: the program itself (lua/), where Envoy is told of it (compiler/gateway.py).
 """
 
@@ -27,8 +28,10 @@ MODULES = (
     "rpcs",
     "rewrite",
     "answers",
+    "aliases",
     "decisions",
     "tokens",
+    "leaf",
     "peer",
     "receipts",
     "ownership",
@@ -38,7 +41,7 @@ MODULES = (
 # istiod discards a longer script with only a log line.
 FILTER_BYTES_MAX = 64 * 1024
 
-_COMMENT_LINE = re.compile(r"^[ ]*--.*$", re.MULTILINE)
+_COMMENT_OR_INDENTATION = re.compile(r"^[ ]*(?:--.*$)?", re.MULTILINE)
 
 
 def module_source(name: str) -> str:
@@ -55,4 +58,4 @@ def filter_source() -> str:
 
 
 def _stripped(name: str) -> str:
-    return _COMMENT_LINE.sub("", module_source(name))
+    return _COMMENT_OR_INDENTATION.sub("", module_source(name))

@@ -25,7 +25,7 @@ class BadDecisionRecord(ValueError):
 
 def decision_to_json(decision: Decision) -> Json:
     """A dict of str, int, bool, None, lists and dicts, ready for `json.dumps`."""
-    return {
+    found: Json = {
         "id": decision.id,
         "allowed": decision.allowed,
         "reason": decision.reason.value,
@@ -39,11 +39,13 @@ def decision_to_json(decision: Decision) -> Json:
         "policy": decision.policy,
         "detail": decision.detail,
     }
+    return {**found, "presented": decision.presented} if decision.presented else found
 
 
 def decision_from_json(values: object) -> Decision:
     """The decision that `decision_to_json` gave, or BadDecisionRecord."""
-    record = _Record(values, "decision", 12)
+    has_presented = isinstance(values, Mapping) and "presented" in values
+    record = _Record(values, "decision", 13 if has_presented else 12)
     return Decision(
         id=record.text("id"),
         allowed=record.of_type("allowed", bool),
@@ -57,6 +59,7 @@ def decision_from_json(values: object) -> Decision:
         grants=record.list_of("grants", _grant_from_json),
         policy=record.text("policy"),
         detail=record.text("detail"),
+        presented=record.text("presented") if has_presented else "",
     )
 
 

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from spangate.model.access import Operation
 from spangate.model.google import GoogleFederation, Impersonation
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import POLICY_VERSION_HEX_DIGITS, Grant, PolicyDatabase
+from spangate.model.policy import POLICY_VERSION_HEX_DIGITS, Grant, PolicyDatabase, TrustDomain
 
 # Changes when the meaning of the canonical form changes, so that a new meaning never wears an old version.
 _FORM = 2
@@ -35,8 +35,12 @@ def canonical_form(
     grants: Iterable[Grant],
     google: GoogleFederation | None = None,
     impersonations: Mapping[str, Impersonation] = MappingProxyType({}),
+    trust_domains: Iterable[TrustDomain] = (),
 ) -> str:
-    """The policy as one line of JSON; equal exactly for policies that decide alike."""
+    """The policy as one line of JSON; equal exactly for policies that decide alike.
+
+    Which roots a trust domain has is not in it: who a peer is has been settled before anything is decided.
+    """
     content: dict[str, object] = {
         "form": _FORM,
         "trust_domain": trust_domain,
@@ -60,6 +64,10 @@ def canonical_form(
             "impersonation": _impersonation(google.impersonation),
             "impersonations": {name: _impersonation(one) for name, one in impersonations.items()},
         }
+    # Left out where there are none, so that the versions of all other policies stay what they are.
+    aliases = {alias: domain.name for domain in trust_domains for alias in domain.aliases}
+    if aliases:
+        content["aliases"] = aliases
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 

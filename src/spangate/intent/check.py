@@ -18,6 +18,7 @@ from spangate.intent.errors import Problems, shown
 from spangate.intent.expand import expand
 from spangate.intent.google import impersonations
 from spangate.intent.tree import DatabaseEntry, IdentityEntry, Intent, Word
+from spangate.intent.trust_domains import check_trust_domains, trust_domain_of
 from spangate.intent.unix import check_unix
 from spangate.model.database import DatabasePath
 from spangate.model.identity import BadSpiffeId, SpiffeId
@@ -36,6 +37,7 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
             raise Broken(f"no schema was given for the database {shown(entry.alias.text)}")
     problems = Problems()
     databases = _databases(intent.databases, schemas, problems)
+    trust_domains = check_trust_domains(intent, problems)
     identities = _identities(intent, problems)
     check_unix(intent.identities, problems)
     grants = expand(intent, schemas, problems)
@@ -43,7 +45,9 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
     impersonated = impersonations(intent, identities, problems)
     problems.raise_if_any()
     ordered = _ordered(grants)
-    canonical = canonical_form(intent.trust_domain.text, databases, identities, ordered, google, impersonated)
+    canonical = canonical_form(
+        intent.trust_domain.text, databases, identities, ordered, google, impersonated, trust_domains
+    )
     return Policy(
         trust_domain=intent.trust_domain.text,
         databases=databases,
@@ -53,6 +57,7 @@ def check_intent(intent: Intent, schemas: Mapping[str, Schema]) -> Policy:
         version=policy_version(canonical),
         google=google,
         impersonations=impersonated,
+        trust_domains=trust_domains,
     )
 
 
@@ -129,7 +134,8 @@ def _identities(intent: Intent, problems: Problems) -> dict[str, SpiffeId]:
     found: dict[str, SpiffeId] = {}
     first: dict[SpiffeId, Word] = {}
     for entry in intent.identities:
-        spiffe_id = _spiffe_id(intent.trust_domain, entry, problems)
+        trust_domain = trust_domain_of(intent, entry, problems)
+        spiffe_id = _spiffe_id(trust_domain, entry, problems) if trust_domain is not None else None
         if spiffe_id is None:
             continue
         if spiffe_id in first:

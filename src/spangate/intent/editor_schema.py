@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from spangate.intent.words import (
     ALIAS,
+    ALIASES_MAX,
+    BUNDLE_FILES_MAX,
     DATABASE_KEYS,
     DATABASE_KEYS_REQUIRED,
     DEFAULT_PROJECT,
@@ -45,6 +47,7 @@ from spangate.intent.words import (
     SUBJECT_TOKENS,
     SWITCH_KEYS,
     TAGS_KEEP,
+    TRUST_DOMAIN_KEYS,
     UNIX_KEY,
     UNIX_KEYS,
     UNTIL_KEY,
@@ -67,13 +70,16 @@ _TABLE_PIECE: Json = {"type": "string", "pattern": r"^[A-Za-z0-9_.*(),\s]+$"}
 _MOMENT: Json = {"type": "string", "pattern": f"^{MOMENT}$", "examples": ["2026-12-31T18:00Z"]}
 _ACCOUNT = rf"^([A-Za-z_][A-Za-z0-9._-]{{0,{ACCOUNT_CHARACTERS_MAX - 1}}}|0|[1-9][0-9]{{0,9}})$"
 _ROLE: Json = {"type": "string", "pattern": f"^{IDENTITY_NAME}$"}
+_TRUST_DOMAIN = "[a-z0-9._-]{1,255}"
+_FILE: Json = {"type": "string", "pattern": r"^[^/~\\][^\\]*$", "maxLength": SCHEMA_FILE_CHARACTERS_MAX}
 
 
 def intent_json_schema() -> Json:
     """The schema as plain values, draft 2020-12."""
     root: dict[str, Json] = {
         "spangate": {"const": FORMAT_VERSION},
-        "trust_domain": {"type": "string", "pattern": "^[a-z0-9._-]{1,255}$", "examples": ["shop.example"]},
+        "trust_domain": _trust_domain("shop.example"),
+        "trust_domains": _named(_TRUST_DOMAIN, _trust_domain_entry()),
         "databases": _named(rf"(?!{ROLES_KEY}$){ALIAS}", _database()),
         "identities": _named(IDENTITY_NAME, _identity()),
         "roles": _named(IDENTITY_NAME, _named(ALIAS, _operations())),
@@ -94,12 +100,7 @@ def _database() -> Json:
     parts: dict[str, Json] = {
         "instance": {**_RESOURCE, "examples": ["main"]},
         "database": {**_RESOURCE, "examples": ["shop"]},
-        "schema": {
-            "type": "string",
-            "pattern": r"^[^/~\\][^\\]*$",
-            "maxLength": SCHEMA_FILE_CHARACTERS_MAX,
-            "examples": ["schema.sql"],
-        },
+        "schema": {**_FILE, "examples": ["schema.sql"]},
         "project": {**_RESOURCE, "default": DEFAULT_PROJECT},
         "dialect": {"enum": list(DIALECTS), "default": DIALECT},
         "tags": {"const": TAGS_KEEP},
@@ -114,6 +115,7 @@ def _identity() -> Json:
     unix = _record(UNIX_KEYS, (), {USER_KEY: account, GROUP_KEY: account, EXECUTABLE_KEY: executable})
     needed: Json = {"anyOf": [{"required": [USER_KEY]}, {"required": [GROUP_KEY]}]}
     parts: dict[str, Json] = {**dict.fromkeys(IDENTITY_KINDS, _SERVICE_ACCOUNT), UNIX_KEY: {**unix, **needed}}
+    parts["trust_domain"] = _trust_domain("cluster.local")
     parts |= {"impersonate": _impersonate()}
     return {**_record(IDENTITY_KEYS, (), parts), "oneOf": [{"required": [kind]} for kind in IDENTITY_KINDS]}
 
@@ -142,6 +144,23 @@ def _impersonate() -> Json:
 def _texts(pattern: str, items_max: int) -> Json:
     item = {"type": "string", "pattern": f"^{pattern}$"}
     return {"type": "array", "minItems": 1, "maxItems": items_max, "uniqueItems": True, "items": item}
+
+
+def _trust_domain(example: str) -> Json:
+    return {"type": "string", "pattern": f"^{_TRUST_DOMAIN}$", "examples": [example]}
+
+
+def _trust_domain_entry() -> Json:
+    name = _trust_domain("old.example")
+    parts = {
+        "bundle": _one_or_more({**_FILE, "examples": ["istio/root-cert.pem"]}, BUNDLE_FILES_MAX),
+        "aliases": _one_or_more(name, ALIASES_MAX),
+    }
+    return _record(TRUST_DOMAIN_KEYS, (), parts)
+
+
+def _one_or_more(value: Json, count_max: int) -> Json:
+    return {"anyOf": [value, {"type": "array", "minItems": 1, "maxItems": count_max, "items": value}]}
 
 
 def _holdings() -> Json:

@@ -19,6 +19,7 @@ from spangate.intent.moments import read_moment
 from spangate.intent.nodes import Mapping, Node, Scalar, Sequence, read_nodes
 from spangate.intent.reader import Reader
 from spangate.intent.tree import AccessEntry, DatabaseEntry, GrantEntry, IdentityEntry, Intent, RoleUse, Word
+from spangate.intent.trust_domains import read_trust_domain, read_trust_domains, relative_file
 from spangate.intent.unix import read_unix
 from spangate.intent.words import (
     ALIAS,
@@ -42,14 +43,13 @@ from spangate.intent.words import (
     ROLES_KEY,
     ROOT_KEYS,
     ROOT_KEYS_REQUIRED,
-    SCHEMA_FILE_CHARACTERS_MAX,
     SWITCH_KEYS,
     TAGS_KEEP,
     UNIX_KEY,
     UNTIL_KEY,
 )
 from spangate.model.database import BadResourceName, DatabasePath
-from spangate.model.identity import BadSpiffeId, check_segment, check_trust_domain
+from spangate.model.identity import BadSpiffeId, check_segment
 from spangate.model.nearest import nearest
 from spangate.model.policy import Position
 from spangate.model.schema import Dialect
@@ -82,7 +82,8 @@ class _Parser(Reader):
         if parts is None:
             return None
         self._version(parts.get("spangate"))
-        trust_domain = self._trust_domain(parts.get("trust_domain"))
+        trust_domain = read_trust_domain(self, parts.get("trust_domain"))
+        trust_domains = read_trust_domains(self, parts.get("trust_domains"))
         databases = tuple(
             found
             for key, value in self.named(parts.get("databases"), "databases", self._alias)
@@ -114,7 +115,8 @@ class _Parser(Reader):
             tuple(role_access),
             tuple(uses),
             tuple(access),
-            google,
+            trust_domains=trust_domains,
+            google=google,
         )
 
     def _version(self, node: Node | None) -> None:
@@ -125,18 +127,6 @@ class _Parser(Reader):
                 self.problems.add(node.position, message, f"write `{EXAMPLES['spangate']}`")
         else:
             self.text(node, "spangate")
-
-    def _trust_domain(self, node: Node | None) -> Word | None:
-        word = self.text(node, "trust_domain")
-        if word is None:
-            return None
-        try:
-            check_trust_domain(word.text)
-        except BadSpiffeId as error:
-            help_line = f"for instance `{EXAMPLES['trust_domain']}`" if "://" in word.text else str(error)
-            self.problems.add(word.position, f"{shown(word.text)} cannot be a trust domain", help_line)
-            return None
-        return word
 
     def _database(self, alias: Word, node: Node) -> DatabaseEntry | None:
         parts = self.record(node, shown(alias.text), DATABASE_KEYS, DATABASE_KEYS_REQUIRED)
@@ -199,18 +189,14 @@ class _Parser(Reader):
         word = self.text(node, "schema")
         if word is None:
             return None
-        if word.text.startswith(("/", "~")) or "\\" in word.text or len(word.text) > SCHEMA_FILE_CHARACTERS_MAX:
-            self.problems.add(
-                word.position,
-                f"{shown(word.text)} is not a path relative to this file",
-                "write it with `/` and without a leading `/`, for instance `schema.sql`",
-            )
-            return None
-        return word
+        return word if relative_file(self.problems, word, "schema.sql") else None
 
     def _identity(self, name: Word, node: Node) -> IdentityEntry | None:
         parts = self.record(node, shown(name.text), IDENTITY_KEYS, ())
         if parts is None:
+            return None
+        trust_domain = read_trust_domain(self, parts.get("trust_domain"))
+        if "trust_domain" in parts and trust_domain is None:
             return None
         impersonate = read_impersonate(self, parts["impersonate"]) if "impersonate" in parts else None
         kinds = [key for key in IDENTITY_KINDS if key in parts]
@@ -228,6 +214,9 @@ class _Parser(Reader):
                 f"{shown(UNIX_KEY)} says which processes it is, and needs a name to give them; "
                 f"for instance `{EXAMPLES['workload']}`",
             )
+        elif not kinds and "trust_domain" in parts:
+            message = f"{shown(name.text)} has neither of {listed(IDENTITY_KINDS)}"
+            self.problems.add(name.position, message, f"for instance `{EXAMPLES['workload']}`")
         elif not kinds and "impersonate" in parts:
             self.problems.add(
                 name.position,
@@ -238,10 +227,10 @@ class _Parser(Reader):
             return None  # if none, an unknown key has been noted in its place
         kind = Word(kinds[0], parts[kinds[0]].position)
         word = self.text(parts[kinds[0]], kinds[0])
-        entry = self._service_account(name, kind, word) if word is not None else None
+        entry = self._service_account(name, kind, word, trust_domain) if word is not None else None
         return replace(entry, unix=unix, impersonate=impersonate) if entry is not None else None
 
-    def _service_account(self, name: Word, kind: Word, word: Word) -> IdentityEntry | None:
+    def _service_account(self, name: Word, kind: Word, word: Word, trust_domain: Word | None) -> IdentityEntry | None:
         namespace, _, account = word.text.partition("/")
         try:
             check_segment(namespace)
@@ -255,7 +244,7 @@ class _Parser(Reader):
             return None
         file, line, column = word.position.file, word.position.line, word.position.column
         at_account = Position(file, line, column + len(namespace) + 1)
-        return IdentityEntry(name, kind, Word(namespace, word.position), Word(account, at_account))
+        return IdentityEntry(name, kind, Word(namespace, word.position), Word(account, at_account), trust_domain)
 
     def _access(self, holder: Word, node: Node, uses: list[RoleUse] | None = None) -> Iterator[AccessEntry]:
         """What an identity holds, or, without `uses`, a role. The roles that it holds go to `uses`."""

@@ -57,6 +57,20 @@ class DatabaseEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustDomainEntry:
+    """`cluster.local: {bundle: istio/root-cert.pem, aliases: [old.example]}`; files are relative to this file."""
+
+    name: Word
+    bundles: tuple[Word, ...]
+    aliases: tuple[Word, ...]
+
+    @property
+    def position(self) -> Position:
+        """Where the name stands."""
+        return self.name.position
+
+
+@dataclass(frozen=True, slots=True)
 class ImpersonateEntry:
     """`{service_account: ..., delegates: [...], lifetime: 10m}`; `position` is that of the mapping."""
 
@@ -90,12 +104,16 @@ class UnixEntry:
 
 @dataclass(frozen=True, slots=True)
 class IdentityEntry:
-    """`checkout: {workload: shop/checkout}`. `kind` is the key it was written under: `workload` or `agent`."""
+    """`checkout: {workload: shop/checkout}`. `kind` is the key it was written under: `workload` or `agent`.
+
+    `trust_domain` is None where the file leaves it to the default, its own.
+    """
 
     name: Word
     kind: Word
     namespace: Word
     service_account: Word
+    trust_domain: Word | None = None
     unix: UnixEntry | None = None
     impersonate: ImpersonateEntry | None = None
 
@@ -172,6 +190,7 @@ class Intent:
     role_access: tuple[AccessEntry, ...]
     role_uses: tuple[RoleUse, ...]
     access: tuple[AccessEntry, ...]
+    trust_domains: tuple[TrustDomainEntry, ...] = ()
     google: GoogleEntry | None = None
 
     @property

@@ -71,6 +71,8 @@ PATTERN_COMPARISONS_MAX = 10_000_000
 ROOT_KEYS: Mapping[str, str] = {
     "spangate": f"The version of this file's format: always `{FORMAT_VERSION}`.",
     "trust_domain": "The SPIFFE trust domain that all identities of this file belong to, for instance `shop.example`.",
+    "trust_domains": "Trust domains whose workloads have certificates of a mesh's authority, each under its name. The "
+    "trust domain of this file may stand here too.",
     "databases": "The databases, each under a short name (its alias) by which `access` refers to it.",
     "identities": "The workloads and agents, each under a short name by which `access` refers to it.",
     "roles": "Bundles of grants, each under a name by which `access` gives it to identities.",
@@ -80,6 +82,7 @@ ROOT_KEYS: Mapping[str, str] = {
 EXAMPLES: Mapping[str, str] = {
     "spangate": f"spangate: {FORMAT_VERSION}",
     "trust_domain": "trust_domain: shop.example",
+    "trust_domains": "trust_domains: {cluster.local: {bundle: istio/root-cert.pem}}",
     "databases": "databases: {shop: {instance: main, database: shop, schema: schema.sql}}",
     "identities": "identities: {checkout: {workload: shop/checkout}}",
     "roles": "roles: {clerk: {shop: {read: [Orders]}}}",
@@ -107,6 +110,8 @@ EXAMPLES: Mapping[str, str] = {
     "user": "user: shop",
     "group": "group: shop",
     "executable": "executable: /usr/bin/checkout",
+    "bundle": "bundle: istio/root-cert.pem",
+    "aliases": "aliases: [old.example]",
 }
 ROOT_KEYS_REQUIRED = ("spangate", "trust_domain", "databases", "identities")
 
@@ -122,6 +127,17 @@ DATABASE_KEYS: Mapping[str, str] = {
 }
 DATABASE_KEYS_REQUIRED = ("instance", "database", "schema")
 
+# A mesh has a handful of aliases, and they all go into one header of the checkpoint's answers. A root's rotation needs
+# two files.
+ALIASES_MAX = 32
+BUNDLE_FILES_MAX = 8
+TRUST_DOMAINS_MAX = 32
+TRUST_DOMAIN_KEYS: Mapping[str, str] = {
+    "bundle": "The file with the roots of this trust domain, or a list of such files: certificates in PEM, or a SPIFFE "
+    "trust bundle in JSON. Relative to this file.",
+    "aliases": "Trust domains under whose names the same workloads are known, as Istio's `trustDomainAliases`.",
+}
+
 # Exactly one of these says who an identity is.
 IDENTITY_KINDS: Mapping[str, str] = {
     "workload": "A Kubernetes workload, as `namespace/service account`.",
@@ -131,6 +147,7 @@ UNIX_KEY, USER_KEY, GROUP_KEY, EXECUTABLE_KEY = "unix", "user", "group", "execut
 IDENTITY_KEYS: Mapping[str, str] = {
     **IDENTITY_KINDS,
     UNIX_KEY: "Which processes of this machine it is: they get it from the Workload API's socket.",
+    "trust_domain": "The trust domain of this identity: one under `trust_domains`. Left out: the one of this file.",
     "impersonate": "The service account that Google gives this identity a token of; else that of `google`, if any.",
 }
 UNIX_KEYS: Mapping[str, str] = {

@@ -66,10 +66,11 @@ def denial_status(reason: Reason) -> DenialStatus:
 class Decision:
     """The answer for one identity and one request shape under one policy.
 
-    `identity` is the SPIFFE ID, `name` its name in the intent (None if it has none); `database` the alias (None if
-    unknown); `missing` are the accesses no grant covers, or for the reason DENIED those that exceptions deny; `grants`
-    are exactly the grants that a decision rests on: those that allow, or for the reason DENIED the exceptions;
-    `detail` is the analyser's or checker's own sentence where there is one.
+    `identity` is the SPIFFE ID, in the trust domain itself where the certificate names an alias of it: then `presented`
+    is what the certificate says, and empty otherwise. `name` is the identity's in the intent (None if it has none);
+    `database` the alias (None if unknown); `missing` are the accesses no grant covers, or for the reason DENIED those
+    that exceptions deny; `grants` are exactly the grants that a decision rests on: those that allow, or for the reason
+    DENIED the exceptions; `detail` is the analyser's or checker's own sentence where there is one.
     """
 
     id: str
@@ -84,3 +85,9 @@ class Decision:
     grants: tuple[Grant, ...]
     policy: str
     detail: str = ""
+    presented: str = ""
+
+    @property
+    def asked_by(self) -> str:
+        """The SPIFFE ID as the certificate says it."""
+        return self.presented or self.identity

@@ -19,6 +19,9 @@ TRUST_DOMAIN_BYTES_MAX = 255
 IDENTITY_KEY_BYTES = 8
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+", re.ASCII)
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# The last label holds a letter: `10.0.0.1` is an address.
+_HOST_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.ASCII)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 
 
@@ -84,6 +87,11 @@ def check_trust_domain(text: str) -> str:
     if len(text) > TRUST_DOMAIN_BYTES_MAX:
         raise BadSpiffeId(f"the trust domain is longer than {TRUST_DOMAIN_BYTES_MAX} bytes")
     return text
+
+
+def is_host_name(trust_domain: str) -> bool:
+    """Whether a trust domain is a host name: only to such can a name constraint hold a root (RFC 5280, 4.2.1.10)."""
+    return _HOST_NAME.fullmatch(trust_domain) is not None
 
 
 def check_segment(text: str) -> str:

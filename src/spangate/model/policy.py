@@ -85,6 +85,24 @@ class PolicyDatabase:
     secure_context: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TrustDomain:
+    """A trust domain whose workloads come with certificates of another authority than Spangate's, a mesh's.
+
+    `bundles` are files with the roots, relative to the intent; empty only for the policy's own trust domain. Under the
+    `aliases` the same workloads are known by older or other names.
+    """
+
+    name: str
+    bundles: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, and its aliases: whatever its roots may sign."""
+        return (self.name, *self.aliases)
+
+
 @dataclass(frozen=True)
 class Policy:
     """A checked policy. `version` is the first 12 hex digits of SHA-256 over `canonical`.
@@ -101,6 +119,17 @@ class Policy:
     version: str
     google: GoogleFederation | None = None
     impersonations: Mapping[str, Impersonation] = field(default_factory=dict)
+    trust_domains: tuple[TrustDomain, ...] = ()
+
+    @cached_property
+    def domain_of_alias(self) -> Mapping[str, str]:
+        """Trust domains by their aliases; the check guarantees that no name stands for two."""
+        return {alias: domain.name for domain in self.trust_domains for alias in domain.aliases}
+
+    def canonical_id(self, presented: SpiffeId) -> SpiffeId:
+        """The identity that a certificate's name stands for: of an alias, the same workload in the trust domain."""
+        domain = self.domain_of_alias.get(presented.trust_domain)
+        return presented if domain is None else SpiffeId(domain, presented.segments)
 
     @cached_property
     def name_of(self) -> Mapping[SpiffeId, str]:
@@ -162,7 +191,7 @@ class Policy:
     def prepare(self) -> None:
         """Make every index now, so that no request waits for it: seconds with hundreds of thousands of grants."""
         _ = (self.name_of, self.database_at, self.grants_of, self.grants_on, self.exceptions_on)
-        _ = (self.standing_until, self.ends)
+        _ = (self.standing_until, self.ends, self.domain_of_alias)
 
     def epoch(self, now: datetime) -> str:
         """What decisions hold for: the version, and `.<how many ends have passed>` where anything ends at all.

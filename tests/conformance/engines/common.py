@@ -17,7 +17,7 @@ from spangate.model.access import Access, Operation
 from spangate.model.database import DatabasePath
 from spangate.model.decision import Decision
 from spangate.model.identity import SpiffeId
-from spangate.model.policy import Grant, Policy, PolicyDatabase
+from spangate.model.policy import Grant, Policy, PolicyDatabase, TrustDomain
 from spangate.model.schema import Schema
 from spangate.sql.ddl import parse_ddl
 
@@ -77,7 +77,8 @@ def policy_of(plain: Mapping[str, Any], schema: Callable[[str], Schema] = schema
         for one in plain["grants"]
     )
     identities = {name: SpiffeId.parse(text) for name, text in plain["identities"].items()}
-    return Policy("shop.example", databases, identities, grants, "", plain["version"])
+    aliases = TrustDomain("shop.example", (), tuple(plain.get("aliases", ())))
+    return Policy("shop.example", databases, identities, grants, "", plain["version"], trust_domains=(aliases,))
 
 
 def accesses_of(accesses: Iterable[Access]) -> frozenset[Any]:

@@ -9,6 +9,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from conformance.engines.http2 import Http2
 from conformance.seals import KEYS
 from e2e.harness import GATEWAY, TRUST_DOMAIN, FakeSpanner, Gateway, Site, eventually
 from fakes.clock import FakeClock
+from fakes.mesh_ca import MeshCa, pem
 from spangate.adapters.analysers import AnalyserPool
 from spangate.adapters.audit_files import AuditPaths
 from spangate.adapters.checkpoint_door import checkpoint_app
@@ -39,8 +41,11 @@ class Envoy:
 
     name = "envoy"
 
-    def __init__(self, gateway: Gateway, spanner: FakeSpanner, log: Path, records: Records, folder: Path) -> None:
+    def __init__(
+        self, gateway: Gateway, mesh: MeshCa, spanner: FakeSpanner, log: Path, records: Records, folder: Path
+    ) -> None:
         self._gateway = gateway
+        self._mesh = mesh
         self._spanner = spanner
         self._log = log
         self._records = records
@@ -93,13 +98,20 @@ class Envoy:
             context = ssl.create_default_context(cadata=bundle)
             if identity is not None:
                 # Python reads a certificate from a file only; these are of this test's own authority.
-                secrets = site.svid(SpiffeId.parse(identity)).secrets
                 file = self._folder / "client.pem"
-                file.write_text(secrets.key_pem + secrets.chain_pem, encoding="ascii")
+                file.write_text(self._shown(SpiffeId.parse(identity)), encoding="ascii")
                 context.load_cert_chain(file)
                 file.unlink()
             self._connections[identity] = Http2(self._gateway.address, context)
         return self._connections[identity]
+
+    def _shown(self, identity: SpiffeId) -> str:
+        """Key and chain. Under an alias of the trust domain they are a mesh's."""
+        if identity.trust_domain == TRUST_DOMAIN:
+            secrets = self._gateway.site.svid(identity).secrets
+            return secrets.key_pem + secrets.chain_pem
+        leaf = self._mesh.leaf(str(identity))
+        return leaf.key_pem + leaf.chain_pem
 
 
 @contextmanager
@@ -111,7 +123,10 @@ def running(folder: Path, analysers: AnalyserPool) -> Iterator[Envoy]:
         stack.callback(spanner.stop)
         authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
         source = SecretSource()
-        source.replace(sign_here(authority, SystemKeys(), GATEWAY, ("localhost",)).secrets)
+        mesh = MeshCa("cluster.local")
+        secrets = sign_here(authority, SystemKeys(), GATEWAY, ("localhost",)).secrets
+        trusted = secrets.bundle_pem + pem(mesh.certificate)
+        source.replace(replace(secrets, bundle_pem=trusted, trust_domains=tuple(world.POLICY["aliases"])))
         stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="sds"))
         records = Records()
         checkpoint = Checkpoint(policy_of(world.POLICY), analysers, records, FakeClock(world.NOW))
@@ -121,6 +136,6 @@ def running(folder: Path, analysers: AnalyserPool) -> Iterator[Envoy]:
         paths.gateway.parent.mkdir(parents=True, exist_ok=True)
         paths.gateway.touch()
         site = Site(folder, sockets, spanner, authority, paths, stack)
-        envoy = Envoy(site.start_gateway(), spanner, paths.gateway, records, folder)
+        envoy = Envoy(site.start_gateway(), mesh, spanner, paths.gateway, records, folder)
         stack.callback(envoy.close)
         yield envoy

@@ -100,3 +100,14 @@ def test_a_number_out_of_bounds_is_refused_in_one_line():
     assert done.returncode == 2
     assert "1 is not between 1000 and 1000000" in done.stderr
     assert len(done.stderr) < 1000
+
+
+def test_tokens_are_measured_and_a_storm_is_no_herd():
+    tokens = found("tokens", "--identities=500", "--rounds=3")
+    assert tokens["broker_hit_us"] > 0
+    assert tokens["filter_hit_us"] > 0
+    storm = tokens["storm"]
+    assert storm["exchanges"] == 500
+    assert storm["in_flight_max"] <= 24
+    assert storm["most_in_a_second"] <= 100
+    assert storm["most_renewals_in_a_second"] <= 100

@@ -27,7 +27,6 @@ from conformance.wire import framed
 from e2e.harness import (
     CHECKOUT,
     DATABASE,
-    GATEWAY,
     LAB,
     MIB,
     SERVICE,
@@ -41,6 +40,7 @@ from e2e.harness import (
     eventually,
     refused,
     session_of,
+    signed_by_us,
     site,
 )
 from spangate.adapters.clock import SystemClock
@@ -140,9 +140,9 @@ def test_a_certificate_that_is_not_ours_now_is_refused(own_site: Site, gateway: 
         case "another domain's authority":
             who, svid = elsewhere, foreign("other.example", elsewhere)
         case "another trust domain":
-            who, svid = elsewhere, _signed_by_us(own_site, str(elsewhere))
+            who, svid = elsewhere, signed_by_us(own_site, str(elsewhere))
         case _:
-            svid = _signed_by_us(own_site, str(who), ended=timedelta(seconds=5))
+            svid = signed_by_us(own_site, str(who), ended=timedelta(seconds=5))
             assert svid.not_after < _now()
     audit = own_site.audit()
     with gateway.client(svid) as client:
@@ -154,32 +154,10 @@ def test_a_certificate_that_is_not_ours_now_is_refused(own_site: Site, gateway: 
     assert (line["identity"], line["claimed_identity"]) == (None, str(who))
 
 
-def _signed_by_us(own_site: Site, *uris: str, ended: timedelta = timedelta(minutes=-10)) -> Svid:
-    """A leaf of our own intermediate with names that our authority would never sign."""
-    authority, now = own_site.authority, _now()
-    key = SystemKeys().new_key()
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
-    leaf = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(authority._in_force.intermediate.subject)
-        .public_key(key.public_key())
-        .serial_number(SystemKeys().new_serial())
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now - ended)
-        .add_extension(names, critical=True)
-        .sign(authority._in_force.intermediate_key, hashes.SHA256())
-    )
-    chain = [leaf, authority._in_force.intermediate]
-    pem = "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in chain)
-    secrets = Secrets(chain_pem=pem, key_pem=key_pem(key), bundle_pem=authority.bundle_pem())
-    return Svid(GATEWAY, secrets, leaf.not_valid_after_utc, leaf.serial_number)
-
-
 def test_a_certificate_made_by_hand_is_accepted_when_its_name_is_right(own_site: Site, gateway: Gateway) -> None:
     """So that the refusals here are about names and nothing else. It gets as far as the policy."""
     audit = own_site.audit()
-    with gateway.client(_signed_by_us(own_site, str(identity("by-hand")))) as client:
+    with gateway.client(signed_by_us(own_site, str(identity("by-hand")))) as client:
         request = types.ExecuteSqlRequest(session=session_of(identity("by-hand")), sql="SELECT OrderId FROM Orders")
         assert (
             f"{identity('by-hand')} is not an identity of the policy" in client.refusal("ExecuteSql", request).details
@@ -214,7 +192,7 @@ def test_a_certificate_with_other_names_than_one_spiffe_id_of_ours_is_refused(
     own_site: Site, gateway: Gateway, uris: list[str]
 ) -> None:
     audit = own_site.audit()
-    with gateway.client(_signed_by_us(own_site, *uris)) as client:
+    with gateway.client(signed_by_us(own_site, *uris)) as client:
         answer = client.refusal("ExecuteSql", SELECT)
     assert answer.code is DENIED
     (line,) = audit.wait(1)
@@ -263,6 +241,8 @@ def _chain(own_site: Site, shape: str) -> Svid:
             chain = [made(key, more.subject, between), more, ours]
         case "an authority itself":
             chain, key = [ours], ours_key
+        case "an authority with a workload's name":
+            chain = [made(key, ours.subject, ours_key, ca=True), ours]
         case "not yet":
             chain = [made(key, ours.subject, ours_key, begins=timedelta(minutes=5)), ours]
         case _:
@@ -273,7 +253,15 @@ def _chain(own_site: Site, shape: str) -> Svid:
 
 
 @pytest.mark.parametrize(
-    "shape", ["no intermediate", "below a leaf", "below one more authority", "an authority itself", "not yet"]
+    "shape",
+    [
+        "no intermediate",
+        "below a leaf",
+        "below one more authority",
+        "an authority itself",
+        "an authority with a workload's name",
+        "not yet",
+    ],
 )
 def test_a_chain_of_another_shape_is_refused(own_site: Site, gateway: Gateway, tmp_path: Path, shape: str) -> None:
     audit = own_site.audit()
@@ -457,6 +445,8 @@ PROVOKED = {
 @pytest.mark.parametrize("place", PROVOKED)
 def test_an_error_in_the_filter_never_lets_a_request_through(own_site: Site, tmp_path: Path, place: str) -> None:
     anchor, replacement = PROVOKED[place]
+    # As it is put together: without indentation.
+    anchor = re.sub(r"^ +", "", anchor, flags=re.MULTILINE)
     text = filter_source()
     assert text.count(anchor) == 1, "the filter has changed; choose another place"
     program = tmp_path / "broken.lua"
@@ -540,7 +530,7 @@ def test_the_same_gateway_lets_an_allowed_request_through(tmp_path: Path) -> Non
 def test_a_certificate_that_ends_while_its_connection_is_open_counts_no_longer(tmp_path: Path) -> None:
     with site(tmp_path) as own:
         gateway = own.start_gateway()
-        svid = _signed_by_us(own, str(CHECKOUT), ended=timedelta(seconds=-4))
+        svid = signed_by_us(own, str(CHECKOUT), ended=timedelta(seconds=-4))
         audit = own.audit()
         with gateway.client(svid) as client:
             assert client.call("ExecuteSql", SELECT) == b""

@@ -19,7 +19,10 @@ from spangate.adapters.state import Running
 from spangate.adapters.svid_client import Svid
 from spangate.app.doctor.walk import Link, NotChecked, Problem
 from spangate.authority.template import SVID_BACKDATE
+from spangate.broker.diagnosis import Call
+from spangate.broker.token import AccessToken
 from spangate.errors import Broken, SpangateError
+from spangate.model.google import GoogleFederation, SubjectTokenType
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy, PolicyDatabase, role_of
 
@@ -73,6 +76,9 @@ class Probes(Protocol):
     def select_one(self, address: str, svid: Svid, session: str) -> None:
         """`SELECT 1` in it, and its end. Raises CallRefused too."""
 
+    def token(self, running: Running, identity: SpiffeId) -> AccessToken:
+        """Its token of Google's, from the broker. What is raised says in `step` which call to Google failed."""
+
     def date(self, url: str) -> datetime:
         """What the server at `url` takes for now."""
 
@@ -88,6 +94,9 @@ class Chain:
         self._identity: SpiffeId | None = None
         self._policy: Policy | None = None
         self._svid: Svid | None = None
+        self._token: AccessToken | None = None
+        # Why the last step to a token failed, though those before it did not.
+        self._not_impersonated: SpangateError | None = None
         self._session = ""
         # What the gateway said instead of giving a session, though it took the certificate.
         self._refused: CallRefused | None = None
@@ -101,6 +110,8 @@ class Chain:
             Link("certificate", ("up",), self._certificate),
             Link("trust", ("certificate",), self._trust),
             Link("clock", ("certificate",), self._clocks),
+            Link("exchange", ("intent", "certificate"), self._exchange),
+            Link("impersonation", ("exchange",), self._impersonation),
             Link("gateway", ("intent", "trust"), self._gateway),
             Link("permission", ("gateway",), self._permission),
             Link("role", ("intent", "up"), self._role),
@@ -182,6 +193,12 @@ class Chain:
 
     def _gateway(self) -> str:
         running, svid = self._needed(self._running), self._needed(self._svid)
+        if not running.gateway_is_own:
+            # gRPC verifies host names only.
+            raise NotChecked(
+                "not checked: the gateway's certificate is a mesh's and names no host; `spangate run` verifies its "
+                "SPIFFE ID"
+            )
         try:
             self._session = self._probes.session(running.gateway, svid, str(self._database().path))
         except CallRefused as refused:
@@ -224,6 +241,34 @@ class Chain:
 
     def _clock_servers(self, running: Running) -> list[tuple[str, str]]:
         return [("the authority", f"{running.issuer}/.well-known/openid-configuration")]
+
+    # Its token at Google.
+
+    def _exchange(self) -> str:
+        running, identity, federation = self._needed(self._running), self._needed(self._identity), self._federation()
+        try:
+            self._token = self._probes.token(running, identity)
+        except SpangateError as error:
+            if error.step != Call.IMPERSONATION.value:
+                raise
+            self._not_impersonated = error
+        subject = "certificate" if federation.subject_token is SubjectTokenType.MTLS else "token"
+        return f"Google takes its {subject} at provider `{federation.provider}` of pool `{federation.pool}`"
+
+    def _impersonation(self) -> str:
+        impersonation = self._federation().impersonation
+        if impersonation is None:
+            raise NotChecked("not checked: it uses its own token and impersonates nobody")
+        if self._not_impersonated is not None:
+            raise self._not_impersonated
+        left = int((self._needed(self._token).expires_at - self._clock.now()).total_seconds())
+        return f"it gets tokens of `{impersonation.service_account}`, this one for {left // 60} min"
+
+    def _federation(self) -> GoogleFederation:
+        policy, identity = self._needed(self._policy), self._needed(self._identity)
+        if policy.google is None:
+            raise NotChecked("not checked: the intent has no `google`, so nobody gets a token of Google's")
+        return policy.federations[identity]
 
     # What it may do.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,14 +15,19 @@ from pathlib import Path
 from cryptography import x509
 
 from spangate.adapters import probes
+from spangate.adapters.broker_client import BrokerClient
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.emulator import find_emulator
 from spangate.adapters.envoy import envoy_path
+from spangate.adapters.gateway_roots import RootsReader
 from spangate.adapters.intent_files import read_intent
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.state import Running, StateDirectory
 from spangate.adapters.svid_client import Svid, SvidClient
+from spangate.app.google import broker_socket
 from spangate.app.identities import identity_named
 from spangate.app.policies import policy_of
+from spangate.broker.token import AccessToken
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy
 
@@ -68,7 +74,10 @@ class World:
 
     def svid(self, running: Running, identity: SpiffeId) -> Svid:
         """As Probes."""
-        return SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        svid = SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        if running.gateway_is_own:
+            return svid
+        return replace(svid, secrets=replace(svid.secrets, bundle_pem=RootsReader(Path(running.gateway_roots)).pem))
 
     def gateways_certificate(self, address: str, bundle_pem: str) -> x509.Certificate:
         """As Probes."""
@@ -81,6 +90,10 @@ class World:
     def select_one(self, address: str, svid: Svid, session: str) -> None:
         """As Probes."""
         probes.select_one(address, svid, session)
+
+    def token(self, running: Running, identity: SpiffeId) -> AccessToken:
+        """As Probes."""
+        return BrokerClient(lambda: broker_socket(running), SystemClock()).token(identity)
 
     def date(self, url: str) -> datetime:
         """As Probes."""

@@ -86,6 +86,7 @@ local function refresh(handle)
       state.epoch = epoch
     end
     learn(headers["x-spangate-seal"])
+    aliases.learn(headers["x-spangate-aliases"])
     -- From before the call: the answer says what held at some moment after it.
     state.verified_at = now
   end

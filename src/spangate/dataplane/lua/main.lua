@@ -18,7 +18,7 @@ local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
 local METADATA, UNAVAILABLE, PERMISSION_DENIED = answers.METADATA, answers.UNAVAILABLE, answers.PERMISSION_DENIED
 local bearer_of = tokens.bearer_of
-local identify, check = peer.identify, ownership.check
+local identify, check, canonical = peer.identify, ownership.check, aliases.canonical
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
 local PREFIX_HEADER = "google-cloud-resource-prefix"
@@ -56,7 +56,8 @@ function envoy_on_request(handle)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
-  local owned, found = pcall(check, identity, rpc, body, out, database)
+  local owner = canonical(identity)
+  local owned, found = pcall(check, owner, rpc, body, out, database)
   if not owned then return answer_refusal(handle, found) end
 
   local flags = out.flags
@@ -76,7 +77,7 @@ function envoy_on_request(handle)
 
   local bearer, refused, why
   if decision.with_token then
-    bearer, refused, why = bearer_of(handle, identity, now)
+    bearer, refused, why = bearer_of(handle, owner, now)
     if not bearer then
       local status, reason = UNAVAILABLE, "token-unavailable"
       if refused then status, reason = PERMISSION_DENIED, "token-refused" end
@@ -104,7 +105,7 @@ function envoy_on_request(handle)
   local hook = rpc.answer
   if found.answer then
     hook = found.answer
-    metadata:set(METADATA, "seal", seal_for(found, identity, database, decision))
+    metadata:set(METADATA, "seal", seal_for(found, owner, database, decision))
   end
   if hook then
     -- A compressed answer could not be read. The second one asks Google's front end for one.

@@ -3,16 +3,45 @@
 local find = string.find
 local refuse, printable = refusal.refuse, refusal.printable
 local clock = decisions.clock
+local is_leaf = leaf
 
--- Names that have been looked at: a gateway meets some hundreds.
-local GOODS_MAX = 10000
-local good, goods = {}, 0
+-- Certificates that have been looked at, by their digest: { id, ends }. A gateway meets some hundreds in an hour.
+local LOOKED_MAX = 10000
+local looked, count = {}, 0
 
 -- The rules of model/identity.py: a trust domain, and a path of segments that are neither empty nor dots. It becomes a
 -- header's value and part of a key.
 local function is_spiffe_id(id)
   return #id <= 2048 and find(id, "^spiffe://[%l%d%._-]+/[%w%._/-]*[%w%._-]$") and not find(id, "//", 10, true)
     and not find(id .. "/", "/%.%.?/", 10)
+end
+
+local function untrusted(message)
+  refuse("untrusted-certificate", message)
+end
+
+local function not_accepted(connection, now)
+  local why = "it comes from another authority or trust domain than this gateway's"
+  if now >= connection:expirationPeerCertificate() * 1000 then
+    why = "it has ended"
+  elseif now < connection:validFromPeerCertificate() * 1000 then
+    why = "it is not valid yet; the clock of its authority or of the gateway is wrong"
+  end
+  untrusted("the client certificate of " .. printable(connection:uriSanPeerCertificate()[1] or "nobody", 256)
+    .. " is not accepted: " .. why)
+end
+
+-- What a certificate that Envoy has verified says. Refuses what is no workload's.
+local function look(connection)
+  local uris = connection:uriSanPeerCertificate()
+  if #uris ~= 1 then untrusted("the client certificate must have exactly one URI name") end
+  local id = uris[1]
+  if not is_spiffe_id(id) then untrusted("the client certificate's URI name is not a SPIFFE ID") end
+  if not is_leaf(connection:urlEncodedPemEncodedPeerCertificate()) then
+    untrusted("the client certificate of " .. printable(id, 256) .. " is an authority's (CA:TRUE, or a key that signs "
+      .. "certificates): it speaks for no workload")
+  end
+  return { id = id, ends = connection:expirationPeerCertificate() * 1000 }
 end
 
 -- The peer's SPIFFE ID from its verified certificate. Refuses anything else.
@@ -22,27 +51,22 @@ local function peer(handle)
     refuse("no-certificate", "no client certificate: Spangate lets in only workloads with an X.509-SVID; "
       .. "start the program with `spangate run --as <identity> -- <command>`")
   end
-  local uris = connection:uriSanPeerCertificate()
-  if not connection:peerCertificateValidated() then
-    refuse("untrusted-certificate", "the client certificate of " .. printable(uris[1] or "nobody", 256)
-      .. " is not accepted: it has ended, or comes from another authority or trust domain than this gateway's")
+  local now = clock(handle)
+  if not connection:peerCertificateValidated() then not_accepted(connection, now) end
+  local digest = connection:sha256PeerCertificateDigest()
+  local found = looked[digest]
+  if not found then
+    found = look(connection)
+    if count >= LOOKED_MAX then looked, count = {}, 0 end
+    looked[digest], count = found, count + 1
   end
   -- Envoy verifies at the handshake, but a connection may outlive its certificate. The gateway closes connections long
   -- before a renewed one would be seen here as ended (CONNECTION_SECONDS_MAX in compiler/gateway.py).
-  if clock(handle) >= connection:expirationPeerCertificate() * 1000 then
-    refuse("untrusted-certificate", "the client certificate of " .. printable(uris[1] or "nobody", 256)
+  if now >= found.ends then
+    untrusted("the client certificate of " .. printable(found.id, 256)
       .. " has ended since this connection was opened; connect again with a new one")
   end
-  if #uris ~= 1 then refuse("untrusted-certificate", "the client certificate must have exactly one URI name") end
-  local id = uris[1]
-  if not good[id] then
-    if not is_spiffe_id(id) then
-      refuse("untrusted-certificate", "the client certificate's URI name is not a SPIFFE ID")
-    end
-    if goods >= GOODS_MAX then good, goods = {}, 0 end
-    good[id], goods = true, goods + 1
-  end
-  return id
+  return found.id
 end
 
 return { identify = peer }
