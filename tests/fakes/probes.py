@@ -103,6 +103,10 @@ class FakeProbes:
         self._asked("token")
         return AccessToken("ya29.x", identity, self.clock.now() + timedelta(minutes=50))
 
+    def roles(self, running: Running, token: AccessToken, database: str) -> Sequence[str]:
+        self._asked("roles")
+        return ["public", "sg_checkout"]
+
     def date(self, url: str) -> datetime:
         self._asked("date")
         found: datetime = self.clock.now() + self.ahead

@@ -215,7 +215,7 @@ Ask = Callable[..., tuple[int, dict[str, str], str]]
 
 
 @contextmanager
-def door(record: Callable[[Decision], None], policy: Policy = POLICY) -> Iterator[Ask]:
+def door(record: Callable[[Decision], None], policy: Policy = POLICY, *, broker: bool = False) -> Iterator[Ask]:
     """The door on a real socket; ask it with a method, a target, a body and an identity."""
     with tempfile.TemporaryDirectory(prefix="sg-") as directory:
         path = Path(directory) / "checkpoint.sock"
@@ -226,7 +226,8 @@ def door(record: Callable[[Decision], None], policy: Policy = POLICY) -> Iterato
             status, answer, content = exchange_headers(path, method, target, body, headers)
             return status, answer, content.decode()
 
-        with UnixServer(checkpoint_app(Checkpoint(policy, FakeStatements(), record, FakeClock()), lambda: KEYS), path):
+        checkpoint = Checkpoint(policy, FakeStatements(), record, FakeClock())
+        with UnixServer(checkpoint_app(checkpoint, lambda: KEYS, broker=broker), path):
             yield ask
 
 
@@ -257,6 +258,15 @@ def test_the_door_answers_in_headers() -> None:
     assert not {"x-spangate-role", "x-spangate-owner", "x-spangate-tag"} & set(denied)
     assert not {"x-spangate-keep-tags", "x-spangate-context"} & set(allowed)
     assert denied["x-spangate-id"] in message
+
+
+@pytest.mark.parametrize("broker", [True, False])
+def test_every_allow_says_whether_a_token_is_due_and_no_denial_does(broker: bool) -> None:
+    with door(lambda _: None, broker=broker) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), CHECKOUT)
+        _, denied, _ = ask("/decide", shape("CreateSession"), STRANGER)
+    assert allowed.get("x-spangate-broker") == ("1" if broker else None)
+    assert "x-spangate-broker" not in denied
 
 
 def test_the_door_gives_a_slip_the_status_that_spanner_gives_it() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fakes import shop
 from fakes.clock import NOON, FakeClock
-from fakes.probes import FakeProbes
+from fakes.probes import RUNNING, FakeProbes
 from spangate.adapters.probes import CallRefused
 from spangate.app.doctor.chain import Chain
 from spangate.app.doctor.walk import Finding, Link, NotChecked, Problem, State, fine, walk
@@ -211,15 +211,60 @@ def test_what_google_refuses_is_said_at_the_call_that_it_refused(call: Call, bro
     found = patient.walk()
     assert (found[broken].state, found[broken].sentence, found[broken].fix) == (State.PROBLEM, "no role", "gcloud iam")
     assert found[fine_before].state is State.OK
-    assert found["permission"].state is State.OK
+    # The gateway would only say the same.
+    for link in ("gateway", "permission"):
+        assert found[link].sentence == f"not checked: mend `{broken}` first"
 
 
 def test_a_broker_that_is_away_is_a_broken_exchange() -> None:
     patient = with_google(IMPERSONATING)
-    patient.probes.errors["token"] = TryAgain("no broker listens", help="is `spangate up` running?")
+    patient.probes.errors["token"] = TryAgain("Google's token exchange does not answer")
     found = patient.walk()
     assert found["exchange"].state is State.PROBLEM
+    assert "may pass by itself" in found["exchange"].fix
     assert found["impersonation"].sentence == "not checked: mend `exchange` first"
+
+
+def real(patient: Patient) -> Patient:
+    """Spanner itself in place of the emulator."""
+    patient.probes.is_running = replace(RUNNING, emulator=False, sts="https://sts.googleapis.com")
+    return patient
+
+
+def test_a_real_spanner_is_asked_for_the_role() -> None:
+    patient = real(with_google(GOOGLE))
+    assert patient.walk()["role"].sentence == "`shop` has the role `sg_checkout`"
+    assert "emulator" not in patient.walk()["permission"].sentence
+
+
+def test_a_role_that_is_missing_is_a_problem() -> None:
+    patient = real(with_google(GOOGLE))
+    patient.word = "reports"
+    role = patient.walk()["role"]
+    assert (role.state, role.sentence) == (
+        State.PROBLEM,
+        "`shop` has no role `sg_reports`, which every session of this identity gets",
+    )
+    assert role.fix.startswith("CREATE ROLE sg_reports")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("roles", CallRefused("PERMISSION_DENIED", "no list")), ("token", TryAgain("no broker"))],
+)
+def test_roles_that_spanner_does_not_tell_are_not_checked(name: str, error: Any) -> None:
+    patient = real(with_google(GOOGLE))
+    patient.probes.errors[name] = error
+    role = patient.walk()["role"]
+    assert role.state is State.SKIPPED
+    assert "sessions get `sg_checkout`" in role.sentence
+
+
+def test_googles_clock_is_asked_too() -> None:
+    patient = real(with_google(GOOGLE))
+    assert patient.walk()["clock"].sentence == (
+        "within the certificate's time; agrees with the authority; agrees with Google's token service"
+    )
 
 
 def test_what_hangs_on_a_broken_link_is_not_asked(patient: Patient) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import pytest
+from google.cloud import spanner_admin_database_v1 as database_v1
 
 from fakes.clock import FakeClock
 from fakes.keys import FakeKeys
 from fakes.tokens import jwt_authority
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.oidc_door import LoopbackServer, loopback_listener, oidc_app
 from spangate.adapters.probes import (
+    PAGES_MAX,
     CallRefused,
     certificate_shown,
     create_session,
+    database_roles,
     server_date,
     why_port_is_silent,
     why_socket_is_silent,
@@ -27,6 +33,7 @@ from spangate.adapters.svid_client import sign_here
 from spangate.adapters.svid_door import svid_app
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
+from spangate.broker.token import AccessToken
 from spangate.errors import PeersFault, TryAgain
 from spangate.model.identity import SpiffeId
 
@@ -109,3 +116,53 @@ def test_a_gateway_that_is_not_there_refuses_the_call(authority: Authority, tmp_
     with pytest.raises(CallRefused) as caught:
         create_session(closed_port(), sign_here(authority, FakeKeys(), CHECKOUT), "projects/p/instances/i/databases/d")
     assert caught.value.code == "UNAVAILABLE"
+
+
+class Spanner(grpc.GenericRpcHandler):
+    """The admin API's list of roles over TLS, in pages; to whoever shows the token."""
+
+    def __init__(self, authority: Authority, pages: list[list[str]]) -> None:
+        self.pages = pages
+        self.tokens: list[str] = []
+        secrets = sign_here(authority, FakeKeys(), CHECKOUT, ("localhost",)).secrets
+        pair = (secrets.key_pem.encode(), secrets.chain_pem.encode())
+        self.server = grpc.server(ThreadPoolExecutor(2))
+        self.server.add_generic_rpc_handlers((self,))
+        self.address = f"localhost:{self.server.add_secure_port('127.0.0.1:0', grpc.ssl_server_credentials([pair]))}"
+        self.server.start()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        assert handler_call_details.method.endswith("DatabaseAdmin/ListDatabaseRoles")
+
+        def answer(body: bytes, context: grpc.ServicerContext) -> bytes:
+            self.tokens += [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+            asked = database_v1.ListDatabaseRolesRequest.deserialize(body)
+            page = int(asked.page_token or "0")
+            roles = [database_v1.DatabaseRole(name=f"{asked.parent}/databaseRoles/{name}") for name in self.pages[page]]
+            more = str(page + 1) if page + 1 < len(self.pages) else ""
+            found = database_v1.ListDatabaseRolesResponse(database_roles=roles, next_page_token=more)
+            return bytes(database_v1.ListDatabaseRolesResponse.serialize(found))
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+TOKEN = AccessToken("ya29.x", CHECKOUT, datetime.now(UTC))
+
+
+def test_spanner_itself_tells_its_roles_to_the_identitys_token() -> None:
+    authority = Authority.create("shop.example", SystemClock(), FakeKeys())
+    spanner = Spanner(authority, [["public", "sg_checkout"], ["sg_reports"]])
+    try:
+        found = database_roles(spanner.address, authority.bundle_pem().encode(), TOKEN, "projects/p")
+        assert found == ["public", "sg_checkout", "sg_reports"]
+        assert spanner.tokens == ["Bearer ya29.x"] * 2
+        # A server that others vouch for is not shown the token.
+        other = Authority.create("shop.example", SystemClock(), FakeKeys())
+        with pytest.raises(CallRefused, match="UNAVAILABLE"):
+            database_roles(spanner.address, other.bundle_pem().encode(), TOKEN, "projects/p")
+        assert len(spanner.tokens) == 2
+        spanner.pages = [[]] * (PAGES_MAX + 1)
+        with pytest.raises(PeersFault, match="more than"):
+            database_roles(spanner.address, authority.bundle_pem().encode(), TOKEN, "projects/p")
+    finally:
+        spanner.server.stop(0).wait(5)

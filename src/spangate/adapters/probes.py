@@ -18,15 +18,21 @@ from urllib.parse import urlsplit
 
 import grpc
 from cryptography import x509
+from google.cloud import spanner_admin_database_v1 as database_v1
 from google.cloud.spanner_v1 import types
 
 from spangate.adapters.spanner import CHANNEL_OPTIONS
 from spangate.adapters.svid_client import Svid, UnixConnection
+from spangate.broker.token import AccessToken
 from spangate.errors import PeersFault, TryAgain
 
 # On one machine everything answers within milliseconds; over the internet within two seconds.
 SECONDS_MAX = 5.0
 _SERVICE = "/google.spanner.v1.Spanner/"
+_LIST_ROLES = "/google.spanner.admin.database.v1.DatabaseAdmin/ListDatabaseRoles"
+# Each identity of an intent has one: ten thousand at most, in ten pages.
+ROLES_PAGE = 1000
+PAGES_MAX = 10
 # The gateway's certificate has this name beside its SPIFFE ID, since gRPC wants one.
 _HOST_NAME = "localhost"
 
@@ -50,13 +56,13 @@ def why_port_is_silent(address: str) -> str | None:
     return None
 
 
-def why_socket_is_silent(path: Path, target: str) -> str | None:
-    """Why the door at `path` does not answer `GET target` with 200; None if it does."""
+def why_socket_is_silent(path: Path, target: str, expected: int = http.client.OK) -> str | None:
+    """Why the door at `path` does not answer `GET target` with that status; None if it does."""
     try:
         status, _ = ask_socket(path, target)
     except (TryAgain, PeersFault) as error:
         return error.message
-    return None if status == http.client.OK else f"it answered with status {status}"
+    return None if status == expected else f"it answered with status {status}"
 
 
 def ask_socket(path: Path, target: str) -> tuple[int, http.client.HTTPMessage]:
@@ -143,9 +149,30 @@ def select_one(address: str, svid: Svid, session: str) -> None:
                 _call(channel, "DeleteSession", types.DeleteSessionRequest.serialize(end))
 
 
+def database_roles(address: str, ca_pem: bytes, token: AccessToken, database: str) -> list[str]:
+    """The names of the database's roles, asked of Spanner itself with the identity's own token. Raises CallRefused."""
+    call = grpc.access_token_call_credentials(token.text)
+    credentials = grpc.composite_channel_credentials(grpc.ssl_channel_credentials(ca_pem), call)
+    channel = grpc.secure_channel(address, credentials, CHANNEL_OPTIONS)
+    request = database_v1.ListDatabaseRolesRequest(parent=database, page_size=ROLES_PAGE)
+    names: list[str] = []
+    try:
+        for _ in range(PAGES_MAX):
+            content = _call(channel, _LIST_ROLES, database_v1.ListDatabaseRolesRequest.serialize(request))
+            answer = database_v1.ListDatabaseRolesResponse.deserialize(content)
+            names += [role.name.rpartition("/")[2] for role in answer.database_roles]
+            if not answer.next_page_token:
+                return names
+            request.page_token = answer.next_page_token
+    finally:
+        channel.close()
+    raise PeersFault(f"`{database}` lists more than {PAGES_MAX * ROLES_PAGE} roles")
+
+
 def _call(channel: grpc.Channel, rpc: str, body: bytes) -> bytes:
     try:
-        answer: bytes = channel.unary_unary(_SERVICE + rpc)(body, timeout=SECONDS_MAX)
+        path = rpc if rpc.startswith("/") else _SERVICE + rpc
+        answer: bytes = channel.unary_unary(path)(body, timeout=SECONDS_MAX)
     except grpc.RpcError as error:
         raise CallRefused(error.code().name, error.details() or "") from error
     return answer

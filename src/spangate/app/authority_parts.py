@@ -28,6 +28,7 @@ from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.keeper import KeyKeeper
+from spangate.authority.peers import Peers
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory: the operator's door, and the one of Spangate's own processes.
@@ -64,6 +65,8 @@ class AuthorityParts:
     inherited: Inherited
     say: Callable[[str], None]
     stack: ExitStack
+    # Who has been given which certificate, as far as it is reported.
+    peers: Peers
     # Who Spangate is in a mesh.
     in_mesh: tuple[SpiffeId, ...] = ()
 
@@ -109,8 +112,9 @@ def open_parts(
         store=KeptJwtKeys(keeper, lambda: f"{made.new_serial() % 2**64:016x}"),
         record=store.record_token,
     )
+    peers = Peers(lambda: authority.state, store, clock)
     return AuthorityParts(
-        authority, tokens, keeper, store, clock, runtime, intent, kubernetes, inherited, say, stack, in_mesh
+        authority, tokens, keeper, store, clock, runtime, intent, kubernetes, inherited, say, stack, peers, in_mesh
     )
 
 
@@ -154,7 +158,15 @@ def _own_door(parts: AuthorityParts) -> None:
 
 def _workload_api(parts: AuthorityParts) -> None:
     """For processes of this machine."""
-    open_workload_api(parts.stack, parts.authority, parts.tokens, parts.intent, parts.inherited.workload, parts.say)
+    open_workload_api(
+        parts.stack,
+        parts.authority,
+        parts.tokens,
+        parts.intent,
+        parts.inherited.workload,
+        parts.say,
+        peers=parts.peers,
+    )
 
 
 def _pods(parts: AuthorityParts) -> None:

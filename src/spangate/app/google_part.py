@@ -8,6 +8,7 @@ Not here: the processes (broker_process.py, standin_process.py), the order of th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -31,15 +32,15 @@ from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.app.authority_part import AuthorityPlan
 from spangate.app.door_part import DoorPlan
+from spangate.app.google import BROKER_SOCKET
 from spangate.app.starting import START_SECONDS_MAX, Starting
 from spangate.app.stopping import Stop
 from spangate.app.supervisor import Part
-from spangate.errors import PeersFault
+from spangate.errors import PeersFault, TryAgain
 from spangate.model.google import GoogleFederation, SubjectTokenType
 from spangate.model.policy import Policy
 from spangate.standin.derive import standin_config_for
 
-BROKER_SOCKET = "broker.sock"
 _STANDIN_CONFIG = "standin.json"
 _STANDIN_ROOT = "standin-root.pem"
 # How late the stand-in knows of a change of the intent or of the authority's roots.
@@ -116,8 +117,10 @@ class StandIn:
         """From now on, until `stack` ends, the process `pid()` hears of what changes."""
 
         def look() -> None:
-            if self._write():
-                os.kill(pid(), signal.SIGHUP)
+            # An authority that is away just now has changed nothing, and is told of elsewhere.
+            with contextlib.suppress(TryAgain):
+                if self._write():
+                    os.kill(pid(), signal.SIGHUP)
 
         tender = Periodic(look, STANDIN_LOOK, name="stand-in", problem=lambda text: problem(f"stand-in: {text}"))
         tender.start()
@@ -164,6 +167,8 @@ class Tokens:
             endpoints, ca_file = self._standin.endpoints, self._standin.ca_file
             self._standin_part = Part(self._standin.start(), self._standin.start)
             self.parts.append(self._standin_part)
+        # Where the broker exchanges tokens.
+        self.sts = endpoints.sts
         log = state.fresh_log("broker")
         self.broker_plan = plan_broker(stack, intent, runtime, authority, endpoints, ca_file, live_at, log)
         self._broker = Starting(stack, self.broker_plan.start)

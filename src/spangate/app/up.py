@@ -237,6 +237,8 @@ def _start(
         spanner=spanner,
         emulator=options.spanner is None,
         project=_project(policy),
+        sts="" if tokens is None else tokens.sts,
+        spanner_ca="" if options.spanner is None else str(options.spanner.ca_file),
     )
     state.announce(running)
     stack.callback(state.withdraw)

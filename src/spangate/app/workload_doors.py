@@ -41,7 +41,8 @@ def open_workload_api(
     intent: Path,
     listener: socket.socket,
     say: Callable[[str], None],
-    peers: Peers | None = None,
+    *,
+    peers: Peers,
 ) -> None:
     """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given."""
     raise_descriptors()

@@ -9,6 +9,7 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,9 @@ class Direct:
         return changed
 
 
-@pytest.fixture(scope="session")
-def direct(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
-    """Everything, once for all tests of this folder."""
-    folder = tmp_path_factory.mktemp("direct")
+@contextmanager
+def directly(folder: Path) -> Iterator[Direct]:
+    """Everything, for as long as it is needed."""
     port = str(free_port())
     with StandInProcess(configuration(f"http://127.0.0.1:{port}"), folder, "--ruled") as standin:
         google = ("--sts", standin.url, "--iam-credentials", standin.url)
@@ -101,6 +101,13 @@ def direct(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         finally:
             code = up.end()
         assert code == 0, up.printed
+
+
+@pytest.fixture(scope="session")
+def direct(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Direct]:
+    """Once for all tests of this folder that do no harm to it."""
+    with directly(tmp_path_factory.mktemp("direct")) as found:
+        yield found
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from google.cloud.spanner_v1 import types
 
-from e2e.harness import CHECKOUT, GATEWAY, SESSION, Client, Gateway, Refused, Site, eventually
+from e2e.harness import CHECKOUT, GATEWAY, SESSION, Client, Gateway, Site, eventually, refused
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.ports import reserved_port
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
@@ -106,13 +106,15 @@ def test_what_spanner_may_have_executed_is_not_sent_again(path: Way, answered: i
     path.site.spanner.answers = slowly
     before = path.seen()
     try:
-        with ThreadPoolExecutor(1) as thread:
-            call = thread.submit(path.client.call, "ExecuteSql", SELECT)
-            eventually(lambda: path.seen() > before, "Spanner has it")
-            path.kill_gateway()
-            path.gateway.envoy.again()
-            answer = call.result(20)
-        assert isinstance(answer, Refused)
+        stream = path.client.stream("ExecuteStreamingSql", SELECT)
+        eventually(lambda: path.seen() > before, "Spanner has it")
+        for _ in range(answered):
+            assert next(stream) == b""
+        path.kill_gateway()
+        path.gateway.envoy.again()
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream)
+        answer = refused(caught.value)
         assert answer.code is code
         assert ("RST_STREAM" in answer.details) == bool(answered)
     finally:

@@ -151,7 +151,7 @@ def test_a_workload_may_not_be_spangate_itself(place: Place) -> None:
         ((), "as whom"),
         (("--authority", "https://127.0.0.1:1"), "needs `--bundle`"),
         (("--authority", "http://127.0.0.1:1", "--bundle", "x", "--gateway", "a:1"), "not an https URL"),
-        (("--as", "a/b", "--authority", "https://x", "--bundle", "x", "--gateway", "a:1"), "no `--as`"),
+        (("--as", "a/b", "--authority", "https://x", "--bundle", "x", "--gateway", "a:1"), "none of `--as`"),
         (("--authority", "https://x", "--bundle", "/nowhere", "--gateway", "a:1"), "cannot read"),
         (("--authority", "https://x", "--bundle", "/nowhere", "--gateway", "a"), "host:port"),
     ],

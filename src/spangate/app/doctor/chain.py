@@ -29,6 +29,7 @@ from spangate.model.policy import Policy, PolicyDatabase, role_of
 # Certificates begin this long before they are made, so that a clock may be as far behind.
 CLOCK_SKEW_MAX = SVID_BACKDATE
 T = TypeVar("T")
+_AWAY_FIX = "it may pass by itself; else see whether this machine reaches Google (network, firewall)"
 _CLOCK_FIX = "timedatectl status    (and switch on time synchronisation)"
 _REASON = re.compile(r"\[([a-z-]+)[,\]]")
 # All that the filter says of a certificate (dataplane/lua/peer.lua), which carries no reason.
@@ -79,6 +80,9 @@ class Probes(Protocol):
     def token(self, running: Running, identity: SpiffeId) -> AccessToken:
         """Its token of Google's, from the broker. What is raised says in `step` which call to Google failed."""
 
+    def roles(self, running: Running, token: AccessToken, database: str) -> Sequence[str]:
+        """The database's roles, as Spanner itself tells the identity. Raises CallRefused too."""
+
     def date(self, url: str) -> datetime:
         """What the server at `url` takes for now."""
 
@@ -112,7 +116,8 @@ class Chain:
             Link("clock", ("certificate",), self._clocks),
             Link("exchange", ("intent", "certificate"), self._exchange),
             Link("impersonation", ("exchange",), self._impersonation),
-            Link("gateway", ("intent", "trust"), self._gateway),
+            # It asks the broker for a token, and would only say once more why there is none.
+            Link("gateway", ("intent", "trust"), self._gateway, unless_broken=("exchange", "impersonation")),
             Link("permission", ("gateway",), self._permission),
             Link("role", ("intent", "up"), self._role),
         )
@@ -204,10 +209,10 @@ class Chain:
         except CallRefused as refused:
             if refused.details.startswith(_OURS) and _OF_THE_CERTIFICATE in refused.details:
                 raise Problem(
-                    refused.details, "the gateway trusts other roots than the authority: start `spangate up` anew"
+                    _said(refused), "the gateway trusts other roots than the authority: start `spangate up` anew"
                 ) from refused
             if refused.code == "UNAVAILABLE":
-                raise Problem(f"the gateway cannot answer: {refused.details}", "see .spangate/logs") from refused
+                raise Problem(f"the gateway cannot answer: {_said(refused)}", "see .spangate/logs") from refused
             self._refused = refused
         return f"takes the certificate of `{svid.identity}`"
 
@@ -240,7 +245,10 @@ class Chain:
         return "; ".join(agreed)
 
     def _clock_servers(self, running: Running) -> list[tuple[str, str]]:
-        return [("the authority", f"{running.issuer}/.well-known/openid-configuration")]
+        found = [("the authority", f"{running.issuer}/.well-known/openid-configuration")]
+        if running.sts:
+            found.append(("Google's token service", f"{running.sts}/"))
+        return found
 
     # Its token at Google.
 
@@ -250,7 +258,7 @@ class Chain:
             self._token = self._probes.token(running, identity)
         except SpangateError as error:
             if error.step != Call.IMPERSONATION.value:
-                raise
+                raise Problem(error.message, error.help or _AWAY_FIX) from error
             self._not_impersonated = error
         subject = "certificate" if federation.subject_token is SubjectTokenType.MTLS else "token"
         return f"Google takes its {subject} at provider `{federation.provider}` of pool `{federation.pool}`"
@@ -260,7 +268,7 @@ class Chain:
         if impersonation is None:
             raise NotChecked("not checked: it uses its own token and impersonates nobody")
         if self._not_impersonated is not None:
-            raise self._not_impersonated
+            raise Problem(self._not_impersonated.message, self._not_impersonated.help or _AWAY_FIX)
         left = int((self._needed(self._token).expires_at - self._clock.now()).total_seconds())
         return f"it gets tokens of `{impersonation.service_account}`, this one for {left // 60} min"
 
@@ -284,13 +292,26 @@ class Chain:
         return f"`SELECT 1` in `{database.alias}` was allowed and answered{enforced}"
 
     def _role(self) -> str:
-        running, policy, identity = self._needed(self._running), self._needed(self._policy), self._identity
-        if identity is None:
-            raise NotChecked("not checked: there is no identity")
-        role = role_of(policy.name_of[identity])
+        running, policy, database = self._needed(self._running), self._needed(self._policy), self._database()
+        name = policy.name_of[self._needed(self._identity)]
+        role = role_of(name)
         if running.emulator:
             raise NotChecked(f"not checked: sessions get `{role}`, and the emulator has no roles")
-        raise NotChecked(f"not checked: sessions get `{role}`, which this version does not create")
+        if self._token is None:
+            raise NotChecked(f"not checked: sessions get `{role}`, and without a token Spanner tells no roles")
+        try:
+            roles = self._probes.roles(running, self._token, str(database.path))
+        except CallRefused as refused:
+            raise NotChecked(
+                f"not checked: sessions get `{role}`; Spanner does not tell `{name}` which roles there are "
+                f"({refused.code}: {refused.details})"
+            ) from refused
+        if role not in roles:
+            raise Problem(
+                f"`{database.alias}` has no role `{role}`, which every session of this identity gets",
+                f"CREATE ROLE {role}    (and GRANT what the intent gives it)",
+            )
+        return f"`{database.alias}` has the role `{role}`"
 
     def _database(self) -> PolicyDatabase:
         """One in which the identity holds something."""
@@ -330,12 +351,16 @@ def reason_of(refused: CallRefused) -> str:
     return found[1] if found and refused.details.startswith(_OURS) else ""
 
 
+def _said(refused: CallRefused) -> str:
+    return refused.details.removeprefix(_OURS).strip()
+
+
 def _not_permitted(refused: CallRefused, database: PolicyDatabase) -> Problem:
     reason = reason_of(refused)
     if reason:
-        return Problem(refused.details, f"docs/reasons.md says what to do about `{reason}`")
+        return Problem(_said(refused), f"docs/reasons.md says what to do about `{reason}`")
     if refused.details.startswith(_OURS):
-        return Problem(refused.details, "spangate log --denied    (and docs/reasons.md)")
+        return Problem(_said(refused), "spangate log --denied    (and docs/reasons.md)")
     if refused.code == "NOT_FOUND":
         return Problem(
             f"Spanner has no database `{database.path}`: {refused.details}",

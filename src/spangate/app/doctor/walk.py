@@ -50,11 +50,15 @@ class NotChecked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`look` gives a sentence if all is well; it raises Problem, NotChecked, or SpangateError, which is a problem."""
+    """`look` gives a sentence if all is well; it raises Problem, NotChecked, or SpangateError, which is a problem.
+
+    It is asked if all that it `needs` are fine and none of `unless_broken` is a problem.
+    """
 
     name: str
     needs: Sequence[str]
     look: Callable[[], str]
+    unless_broken: Sequence[str] = ()
 
 
 def walk(links: Sequence[Link]) -> Iterator[Finding]:
@@ -74,6 +78,9 @@ def _look(link: Link, found: dict[str, Finding]) -> Finding:
     for need in link.needs:
         if found[need].state is not State.OK:
             return Finding(link.name, State.SKIPPED, _why(need, found[need]))
+    for other in link.unless_broken:
+        if found[other].state is State.PROBLEM:
+            return Finding(link.name, State.SKIPPED, _why(other, found[other]))
     try:
         return Finding(link.name, State.OK, link.look())
     except Problem as problem:

@@ -5,12 +5,14 @@ Not here: single questions (adapters/probes.py), what answers mean (chain.py).
 
 from __future__ import annotations
 
+import http.client
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
@@ -22,6 +24,7 @@ from spangate.adapters.envoy import envoy_path
 from spangate.adapters.gateway_roots import RootsReader
 from spangate.adapters.intent_files import read_intent
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.ports import LOOPBACK
 from spangate.adapters.state import Running, StateDirectory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.app.google import broker_socket
@@ -53,12 +56,18 @@ class World:
 
     def parts(self, running: Running) -> Sequence[tuple[str, str | None]]:
         """As Probes."""
-        return [
+        found = [
             ("gateway", probes.why_port_is_silent(running.gateway)),
             ("authority", probes.why_socket_is_silent(Path(running.authority_socket), "/bundle")),
             ("checkpoint", probes.why_socket_is_silent(_checkpoint(running), "/epoch")),
             ("Spanner", probes.why_port_is_silent(running.spanner)),
         ]
+        if running.sts:
+            # It has no door that gives something away to whoever only looks: 404 is an answer.
+            found.append(("broker", probes.why_socket_is_silent(broker_socket(running), "/", http.client.NOT_FOUND)))
+        if (standin := urlsplit(running.sts)).hostname == LOOPBACK:
+            found.append(("stand-in for Google", probes.why_port_is_silent(standin.netloc)))
+        return found
 
     def identity(self, word: str, trust_domain: str | None) -> SpiffeId:
         """As Probes."""
@@ -94,6 +103,10 @@ class World:
     def token(self, running: Running, identity: SpiffeId) -> AccessToken:
         """As Probes."""
         return BrokerClient(lambda: broker_socket(running), SystemClock()).token(identity)
+
+    def roles(self, running: Running, token: AccessToken, database: str) -> Sequence[str]:
+        """As Probes."""
+        return probes.database_roles(running.spanner, Path(running.spanner_ca).read_bytes(), token, database)
 
     def date(self, url: str) -> datetime:
         """As Probes."""
