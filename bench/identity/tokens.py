@@ -2,14 +2,13 @@
 
 A hit is asked of the broker itself, and over its door as the gateway's filter asks. A storm is every identity asking at
 once, twice over: for real, with subject tokens from an authority behind its door, exchanged at the stand-in for Google
-in a process of its own; and for as many as one likes in simulated time, by the broker's own rules (broker/cache.py) and
-an exchange that takes a fixed time, through the life of the first token. What is looked for: that nobody is asked twice
-for one token, and that Google never gets more requests than was promised.
+in a process of its own; and for as many as one likes by the broker's own rules in simulated time (bench.tokens, which
+also times the memory alone). What is looked for: that nobody is asked twice for one token, and that Google never gets
+more requests than was promised.
 """
 
 from __future__ import annotations
 
-import heapq
 import http.client
 import json
 import random
@@ -27,6 +26,7 @@ from bench.parts.numbers import quantile, table
 from bench.parts.processes import BenchError, Processes
 from bench.parts.program import Found
 from bench.parts.rig import CHECKOUT, TRUST_DOMAIN
+from bench.tokens import storm
 from spangate.adapters.broker_door import broker_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.google_http import Google, GoogleEndpoints
@@ -40,7 +40,7 @@ from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.broker.answers import Grant
-from spangate.broker.cache import BURST_MAX, EXCHANGE_RATE_MAX, IN_FLIGHT_MAX, Held, TokenCache
+from spangate.broker.cache import BURST_MAX, EXCHANGE_RATE_MAX, IN_FLIGHT_MAX
 from spangate.model.google import GoogleFederation
 from spangate.model.identity import SpiffeId
 
@@ -52,32 +52,23 @@ TOKEN_SECONDS = 3600
 # How many ask for each identity at the same moment.
 ASKERS = 3
 SECONDS = 30.0
-# In the simulation: what an exchange takes, how often each identity asks, and for how long.
-EXCHANGE_SECONDS = 0.25
-ASKS_EVERY_SECONDS = 120.0
-# Until the last of the first tokens would have ended.
-SIMULATED_SECONDS = TOKEN_SECONDS
-# As token_broker.py looks: while something is queued, and otherwise.
-TURN_SECONDS, TEND_SECONDS = 0.02, 1.0
 
 
 def measure(folder: Path, hits: int, exchanged: int, identities: int) -> Found:
     """`hits` of one token, `exchanged` identities for real, `identities` in simulated time. Raises BenchError."""
     hit, door = _hits(folder, hits)
-    real, simulated = _storm(folder, exchanged), _simulated(identities)
+    real, simulated = _storm(folder, exchanged), storm(identities)
     rows = [
         ("a token that is held", f"{hit['p50_us']:.1f} us, p99 {hit['p99_us']:.1f} us"),
         ("the same over the door", f"{door['p50_us']:.0f} us, p99 {door['p99_us']:.0f} us"),
     ]
-    for name, storm in ((f"{exchanged:,} at once, for real", real), (f"{identities:,} at once, simulated", simulated)):
+    for name, one in ((f"{exchanged:,} at once, for real", real), (f"{identities:,} at once, simulated", simulated)):
         rows += [
-            (name, f"{storm['exchanges']:,} exchanges, {storm['most_a_second']:,} in the busiest second"),
-            ("", f"{storm['most_in_flight']} at once, all served after {storm['seconds']:.0f} s"),
+            (name, f"{one['exchanges']:,} exchanges, {one['most_in_a_second']:,} in the busiest second"),
+            ("", f"{one['in_flight_max']} at once at most, all served after {one['seconds']:.0f} s"),
         ]
-    rows.append(
-        ("their renewals", f"{simulated['renewals']:,}, {simulated['most_renewals_a_second']:,} in the busiest second")
-    )
-    rows.append(("", f"{simulated['waits']:,} times somebody had to wait"))
+    most = simulated["most_renewals_in_a_second"]
+    rows.append(("their renewals", f"{simulated['renewals']:,}, {most:,} in the busiest second"))
     text = table(("tokens", ""), rows)
     text += f"\npromised: at most {EXCHANGE_RATE_MAX} a second after a burst of {BURST_MAX}, {IN_FLIGHT_MAX} at once"
     values = {"hit": hit, "door": door, "storm": real, "simulated": simulated}
@@ -183,8 +174,8 @@ def _storm(folder: Path, count: int) -> dict[str, float]:
     return {
         "identities": count,
         "exchanges": len(watched.begun),
-        "most_a_second": _most_a_second(watched.begun),
-        "most_in_flight": watched.most,
+        "most_in_a_second": _most_a_second(watched.begun),
+        "in_flight_max": watched.most,
         "seconds": round(seconds, 1),
     }
 
@@ -221,55 +212,6 @@ def _standin(stack: ExitStack, folder: Path, jwks: str) -> str:
     command = [sys.executable, "-m", "spangate.app.standin_process", "--config", str(config)]
     Processes(stack, folder).start("standin", command, lambda: log.exists() and bool(said.search(log.read_text())))
     return said.findall(log.read_text())[0]
-
-
-# In simulated time
-
-
-def _simulated(count: int) -> dict[str, float]:
-    """The broker's rules by a clock of our own: what its threads would do (token_broker.py), without waiting."""
-    draw = random.Random(1)
-    identities = _identities(count)
-    cache = TokenCache(draw.random)
-    # Everybody asks at once, then each at moments of its own.
-    asks = [(0.0, number) for number in range(count)]
-    ends: list[tuple[float, SpiffeId]] = []
-    begun: list[float] = []
-    waits, served, most, now, tended = 0, 0.0, 0, 0.0, 0.0
-    while now < SIMULATED_SECONDS:
-        while ends and ends[0][0] <= now:
-            _, identity = heapq.heappop(ends)
-            cache.granted(identity, Grant(TOKEN, TOKEN_SECONDS), now)
-            served = max(served, now if now < TOKEN_SECONDS / 2 else 0.0)
-        while asks and asks[0][0] <= now:
-            moment, number = heapq.heappop(asks)
-            if not isinstance(cache.ask(identities[number], now), Held) and now >= TOKEN_SECONDS / 2:
-                waits += 1
-            heapq.heappush(asks, (moment + ASKS_EVERY_SECONDS * (0.5 + draw.random()), number))
-        if now >= tended + TEND_SECONDS:
-            cache.tend(now)
-            tended = now
-        for identity in cache.begin(now):
-            begun.append(now)
-            heapq.heappush(ends, (now + EXCHANGE_SECONDS, identity))
-        most = max(most, cache.in_flight)
-        moments = [tended + TEND_SECONDS, *(one[0][0] for one in (asks, ends) if one)]
-        now = min(*moments, *([now + TURN_SECONDS] if cache.queued else []))
-    first, renewals = _split(begun, TOKEN_SECONDS / 2)
-    return {
-        "identities": count,
-        "exchanges": len(first),
-        "most_a_second": _most_a_second(first),
-        "most_in_flight": most,
-        "seconds": round(served, 1),
-        "renewals": len(renewals),
-        "most_renewals_a_second": _most_a_second(renewals),
-        "waits": waits,
-    }
-
-
-def _split(moments: list[float], at: float) -> tuple[list[float], list[float]]:
-    return [one for one in moments if one < at], [one for one in moments if one >= at]
 
 
 def _most_a_second(moments: list[float]) -> int:
