@@ -18,7 +18,7 @@ from spangate.adapters.zetasql_engine import WasmEngine
 from spangate.app.run import EMULATOR_SETTINGS
 from spangate.audit.record import OUTCOME_OF, AuditRecord, Outcome
 from spangate.cli.main import app
-from spangate.dataplane import filter_source
+from spangate.dataplane import MODULES, module_source
 from spangate.decision import decision_to_json, explain_json
 from spangate.intent import check_intent, parse_intent
 from spangate.intent.words import (
@@ -192,10 +192,11 @@ def test_every_setting_is_documented_with_its_value(heading: str, settings: obje
 def test_other_documented_constants_exist_and_have_the_value_that_is_documented() -> None:
     found = rows(section(text_of("docs/settings.md"), "## Others that can be felt"))[1:]
     assert found
+    lua = "".join(module_source(one) for one in MODULES)
     for name, value, *_ in found:
         module, _, constant = name.strip("`").rpartition(".")
         if module == "filter":
-            (number,) = re.findall(rf"^local {constant} = (\d+)$", filter_source(), re.MULTILINE)
+            (number,) = re.findall(rf"^local {constant} = (\d+)$", lua, re.MULTILINE)
             assert value == shown(constant, int(number)), name
         else:
             assert value == shown(constant, getattr(importlib.import_module(f"spangate.{module}"), constant)), name

@@ -29,6 +29,8 @@ class FakeCheckpoint:
     status: bytes = b"7"
     reason: bytes = b"missing-grant"
     keys: bytes = KEYS
+    # Further headers of an epoch.
+    told: dict[bytes, bytes] = field(default_factory=dict)
     replies: dict[bytes, Reply] = field(default_factory=dict)
     asked: list[tuple[bytes, bytes]] = field(default_factory=list)
     epochs_asked: int = 0
@@ -37,6 +39,7 @@ class FakeCheckpoint:
         if call.path == b"/epoch":
             self.epochs_asked += 1
             headers = {b":status": b"200", b"x-spangate-epoch": self.epoch, b"x-spangate-seal": self.keys}
+            headers |= self.told
             return self.replies.get(b"/epoch", Reply(headers))
         assert call.path == b"/decide"
         assert call.body is not None

@@ -89,6 +89,7 @@ local function certificate(stream)
   function methods.peerCertificateValidated() return tls.validated end
   function methods.uriSanPeerCertificate() return { unpack(tls.uris) } end
   function methods.expirationPeerCertificate() return tls.expires end
+  function methods.issuerPeerCertificate() return tls.issuer end
   function methods.validFromPeerCertificate() return tls.begins end
   function methods.sha256PeerCertificateDigest() return tls.digest end
   function methods.urlEncodedPemEncodedPeerCertificate() return tls.pem end
@@ -155,6 +156,14 @@ local function handle(stream, side)
     return scoped(stream, {
       dynamicMetadata = function() return metadata(stream) end,
       downstreamSslConnection = function() return certificate(stream) end,
+      drainConnectionUponCompletion = function() stream.drained = true end,
+    })
+  end
+  function it.stats()
+    return scoped(stream, {
+      counter = function(name)
+        return { inc = function(_, by) stream.counters[name] = (stream.counters[name] or 0) + (by or 1) end }
+      end,
     })
   end
   function it.timestamp() return stream.clock() end
@@ -196,6 +205,7 @@ class Tls:
     uris: tuple[bytes, ...] = (IDENTITY,)
     # Seconds since 1970.
     expires: int = NOON_MS // 1000 + 366 * 86400
+    issuer: bytes = b"CN=spangate intermediate 1 0123456789abcdef,O=spangate"
     begins: int = 0
     pem: str = LEAF_PEM
 
@@ -266,6 +276,7 @@ class Worker:
                 b"request": request,
                 b"metadata": self.lua.table(),
                 b"log": self.lua.table(),
+                b"counters": self.lua.table(),
                 b"clusters": table(dict.fromkeys(self.clusters, True)),
                 # Once in some hundred thousand calls LuaJIT hands a Python function a value that is left over.
                 b"clock": lambda *_: b"%d" % self.now_ms,
@@ -282,6 +293,7 @@ class Worker:
                     b"uris": uris,
                     b"begins": tls.begins,
                     b"expires": tls.expires,
+                    b"issuer": tls.issuer,
                     # Another certificate, another digest.
                     b"digest": hashlib.sha256(repr(tls).encode()).hexdigest().encode(),
                     b"pem": quote(tls.pem, safe="").encode(),
@@ -388,6 +400,16 @@ class Stream:
     def failed(self) -> bool:
         """Whether the script ended with an error; Envoy sends such a request on."""
         return bool(self._table[b"failed"])
+
+    @property
+    def drained(self) -> bool:
+        """Whether the client is asked to open another connection."""
+        return bool(self._table[b"drained"])
+
+    @property
+    def counters(self) -> dict[bytes, int]:
+        """What the script has counted."""
+        return dict(self._table[b"counters"].items())
 
     @property
     def log(self) -> list[bytes]:

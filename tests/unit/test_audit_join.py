@@ -125,7 +125,7 @@ def test_every_reason_has_an_outcome_and_only_a_grant_allows() -> None:
     assert [reason for reason, outcome in OUTCOME_OF.items() if outcome is Outcome.ALLOW] == [Reason.GRANTED]
 
 
-@pytest.mark.parametrize("reason", ["no-certificate", "untrusted-certificate"])
+@pytest.mark.parametrize("reason", ["no-certificate", "untrusted-certificate", "retired-certificate"])
 def test_an_identity_in_a_certificate_that_was_not_accepted_is_only_claimed(reason: str) -> None:
     record = join(line(allow=None, deny=reason), find)
     assert (record.identity, record.claimed_identity) == (None, CHECKOUT)

@@ -6,7 +6,9 @@
             request is to be sent on with an access token; a denial: -reason,
             -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
-            filter seals with (SealKeys.header); x-spangate-aliases: which trust domains are aliases of which
+            filter seals with (SealKeys.header); x-spangate-aliases: which trust domains are aliases of which;
+            x-spangate-leaving, x-spangate-refused: issuers of certificates under a root that is on its way out, and
+            under one that is gone: common names with commas between
     everything else, and 503 when it cannot decide now; with x-spangate-busy: 1 when it has too much to do
 
 Rules: answers are headers, since the filter has no parser; an error is never a decision.
@@ -24,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from spangate.adapters.issuers_file import Issuers
 from spangate.adapters.unix_server import REQUESTS_MAX, read_body
 from spangate.checkpoint.service import Checkpoint
 from spangate.errors import SpangateError, TryAgain
@@ -34,8 +37,15 @@ from spangate.settings import LIMITS
 SHAPE_BYTES_MAX = 2 * LIMITS.request_bytes_max
 
 
-def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str], *, broker: bool = False) -> Starlette:
-    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment.
+def checkpoint_app(
+    checkpoint: Checkpoint,
+    seal_keys: Callable[[], str],
+    issuers: Callable[[], Issuers] = Issuers,
+    *,
+    broker: bool = False,
+) -> Starlette:
+    """The application to serve to one gateway. `seal_keys` gives the sealing keys of the moment, `issuers` those of
+    certificates that are to be replaced, or refused.
 
     With `broker`, what is allowed goes on only with a token from the broker.
     """
@@ -80,7 +90,13 @@ def checkpoint_app(checkpoint: Checkpoint, seal_keys: Callable[[], str], *, brok
         return PlainTextResponse(answer.message, headers=headers)
 
     async def epoch(_: Request) -> Response:
-        headers = {"x-spangate-epoch": checkpoint.epoch, "x-spangate-seal": seal_keys()}
+        names = issuers()
+        headers = {
+            "x-spangate-epoch": checkpoint.epoch,
+            "x-spangate-seal": seal_keys(),
+            "x-spangate-leaving": ",".join(names.leaving),
+            "x-spangate-refused": ",".join(names.refused),
+        }
         if checkpoint.aliases:
             headers["x-spangate-aliases"] = checkpoint.aliases
         return Response(headers=headers)

@@ -75,4 +75,7 @@ class WithRoots:
     def current(self) -> Secrets | None:
         """The generation of this moment."""
         found = self._certificate.current()
-        return None if found is None else replace(found, bundle_pem=self._roots())
+        if found is None:
+            return None
+        # The authority's roots count as taken with these: this peer verifies nobody by them.
+        return replace(found, bundle_pem=self._roots(), roots_pem=found.bundle_pem)

@@ -58,21 +58,26 @@ class Renewer:
         self._problem = problem
         self._jitter = jitter
         self._stopping = threading.Event()
+        self._asked = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> Svid:
         """The first certificate, in place when this returns; raises what `fetch` raises. Then renews by itself."""
         if self._thread is not None:
             raise Broken("the renewer is started twice")
-        svid = self._fetch()
-        self._source.replace(svid.secrets)
+        svid = self._renewed()
         self._thread = threading.Thread(target=self._run, args=(svid,), name="spangate-renewer", daemon=True)
         self._thread.start()
         return svid
 
+    def renew_now(self) -> None:
+        """The authority says that the certificate has to be replaced before its time."""
+        self._asked.set()
+
     def stop(self) -> None:
         """Ends the thread; at most one fetch that is under way is waited for. Safe to call twice."""
         self._stopping.set()
+        self._asked.set()
         if self._thread is not None:
             self._thread.join()
 
@@ -80,8 +85,9 @@ class Renewer:
         failures = 0
         due = renew_at(self._clock.now(), svid.not_after, self._jitter())
         while self._wait_until(due):
+            self._asked.clear()
             try:
-                svid = self._fetch()
+                svid = self._renewed()
             # The thread must outlive any defect: were it to die, the workload would stop an hour later, unexplained.
             except Exception as e:  # noqa: BLE001
                 failures += 1
@@ -90,17 +96,22 @@ class Renewer:
                 due = now + timedelta(seconds=retry_after(failures, self._jitter()))
                 continue
             failures = 0
-            self._source.replace(svid.secrets)
             due = renew_at(self._clock.now(), svid.not_after, self._jitter())
 
+    def _renewed(self) -> Svid:
+        with self._source.changing:
+            svid = self._fetch()
+            self._source.replace(svid.secrets)
+            return svid
+
     def _wait_until(self, due: datetime) -> bool:
-        """True at `due` by the wall clock, False when stopping."""
+        """True at `due` by the wall clock, or when somebody asks for it; False when stopping."""
         if self._stopping.wait(PAUSE_SECONDS_MIN):
             return False
         while (left := (due - self._clock.now()).total_seconds()) > 0:
-            if self._stopping.wait(min(left, LOOK_SECONDS)):
-                return False
-        return True
+            if self._asked.wait(min(left, LOOK_SECONDS)):
+                break
+        return not self._stopping.is_set()
 
 
 def renew_at(now: datetime, not_after: datetime, jitter: float) -> datetime:

@@ -4,7 +4,9 @@
          -> 200 {"version_info", "type_url", "resources": [...]}, or 304 when Envoy has this version already
 
 Rules: chain, key and bundle change together, under one version: no answer mixes two generations. Names that are not
-served and requests that cannot be read are errors, never an empty answer.
+served and requests that cannot be read are errors, never an empty answer. Envoy names the version that it has taken
+into use with its next question, and goes on naming the one before when it cannot use an answer: that is what is in use
+(Taken), whatever was sent.
 Source: envoy.service.discovery.v3.DiscoveryRequest and DiscoveryResponse,
 envoy.extensions.transport_sockets.tls.v3.Secret; Envoy's REST subscription asks each `refresh_delay`.
 Not here: who makes the certificate (svid_client.py), who may connect (unix_server.py).
@@ -32,25 +34,50 @@ BUNDLE_SECRET = "bundle"  # noqa: S105 - a name, not a secret
 # Envoy sends its node description with every request, extensions and build data included: about 20 KiB.
 BODY_BYTES_MAX = 256 * 1024
 VERSION_HEX_DIGITS = 16
+# Envoy is at most a question behind, and a second has one; an older one that it still names is not known, and counts as
+# none.
+KNOWN_VERSIONS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
     """One generation, all PEM: leaf and intermediates, the leaf's private key, the roots to trust.
 
-    `trust_domains` are those whose names peers may have, besides what Envoy's own configuration accepts.
+    `trust_domains` are those whose names peers may have, besides what Envoy's own configuration accepts. `roots_pem`:
+    the authority's roots that `bundle_pem` was made from, where that is not these themselves.
     """
 
     chain_pem: str
     key_pem: str = field(repr=False)
     bundle_pem: str
     trust_domains: tuple[str, ...] = ()
+    roots_pem: str = ""
 
     @property
     def version(self) -> str:
         """Digest of the public parts; a new key always comes with a new certificate."""
         public = "\n".join([self.chain_pem, self.bundle_pem, *self.trust_domains]).encode()
         return hashlib.sha256(public).hexdigest()[:VERSION_HEX_DIGITS]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicParts:
+    """What of a generation is no secret: the chain, and the authority's roots that the bundle was made from."""
+
+    chain_pem: str
+    roots_pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """What one Envoy has taken: for its certificate, and for its bundle; None for what it has not."""
+
+    certificate: PublicParts | None
+    bundle: PublicParts | None
+
+    def certificate_is(self, secrets: Secrets | None) -> bool:
+        """Whether the certificate in use is the one of `secrets`."""
+        return secrets is not None and self.certificate is not None and self.certificate.chain_pem == secrets.chain_pem
 
 
 class Source(Protocol):
@@ -62,11 +89,16 @@ class Source(Protocol):
 
 
 class SecretSource:
-    """Holds the current generation. Any thread may read or replace it."""
+    """Holds the current generation. Any thread may read or replace it.
+
+    `changing` is held by whoever asks the authority and replaces by its answer, from the question on: an older answer
+    must not overtake a newer one.
+    """
 
     def __init__(self, secrets: Secrets | None = None) -> None:
         self._lock = threading.Lock()
         self._secrets = secrets
+        self.changing = threading.RLock()
 
     def replace(self, secrets: Secrets) -> None:
         """From now on, `secrets`, whole."""
@@ -79,10 +111,46 @@ class SecretSource:
             return self._secrets
 
 
+class Taken:
+    """What one Envoy has taken into use. Any thread may ask; the door tells."""
+
+    def __init__(self, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET) -> None:
+        self._names = certificate_name, bundle_name
+        self._lock = threading.Lock()
+        # By version, oldest first.
+        self._offered: dict[str, PublicParts] = {}
+        # By the secret's name: the version that Envoy says it uses.
+        self._versions: dict[str, str] = {}
+
+    def offered(self, secrets: Secrets) -> None:
+        """Envoy is given this generation, or has it."""
+        with self._lock:
+            self._offered.pop(secrets.version, None)
+            self._offered[secrets.version] = PublicParts(secrets.chain_pem, secrets.roots_pem or secrets.bundle_pem)
+            while len(self._offered) > KNOWN_VERSIONS_MAX:
+                self._offered.pop(next(iter(self._offered)))
+
+    def named(self, name: str, version: str) -> None:
+        """Envoy says that it uses this version of the secret; none, if it is empty."""
+        with self._lock:
+            self._versions[name] = version
+
+    def in_use(self) -> InUse:
+        """What Envoy has said last."""
+        with self._lock:
+            found = [self._offered.get(self._versions.get(name, "")) for name in self._names]
+        return InUse(*found)
+
+
 def sds_app(
-    source: Source, *, certificate_name: str = CERTIFICATE_SECRET, bundle_name: str = BUNDLE_SECRET
+    source: Source,
+    taken: Taken | None = None,
+    *,
+    certificate_name: str = CERTIFICATE_SECRET,
+    bundle_name: str = BUNDLE_SECRET,
 ) -> Starlette:
-    """The application to serve to one Envoy."""
+    """The application to serve to one Envoy; `taken` is told what it uses."""
+    known = taken or Taken(certificate_name, bundle_name)
 
     async def discover(request: Request) -> Response:
         body = await read_body(request, BODY_BYTES_MAX)
@@ -96,9 +164,12 @@ def sds_app(
         if unknown:
             printable = unknown[0][:64].encode("ascii", "backslashreplace").decode("ascii")
             return _error(404, f"no secret is named `{printable}`")
+        for name in names:
+            known.named(name, version)
         secrets = source.current()
         if secrets is None:
             return _error(503, "there is no certificate yet")
+        known.offered(secrets)
         if version == secrets.version:
             return Response(status_code=304)
         resources = [

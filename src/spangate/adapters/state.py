@@ -53,6 +53,7 @@ class Running:
     spanner: str
     emulator: bool
     project: str
+    google_trust_store: str = ""
     # The token service that the broker asks, and who may vouch for a Spanner over TLS (a file); empty if there is none.
     sts: str = ""
     spanner_ca: str = ""

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -28,6 +27,7 @@ from spangate.adapters.sds_door import Secrets
 from spangate.adapters.unix_server import check_socket_path, peer_uid
 from spangate.authority.ca import Authority
 from spangate.authority.founding import Keys
+from spangate.authority.generations import signed_by
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
@@ -62,14 +62,15 @@ class SvidClient:
         self._keys = keys
         self._timeout_seconds = timeout_seconds
 
-    def fetch(self, identity: SpiffeId) -> Svid:
-        """A fresh key and its certificate for `identity`.
+    def fetch(self, identity: SpiffeId, holder: str = "") -> Svid:
+        """A fresh key and its certificate for `identity`; `holder` is the name under which the asker reports.
 
         Raises TryAgain when the authority is away or says not now, YourFault when it refuses, PeersFault when its
         answer is not what was asked.
         """
         key = self._keys.new_key()
-        answer = self._ask("POST", "/sign", {"identity": str(identity), "csr": request_pem(key)})
+        asked = {"identity": str(identity), "csr": request_pem(key)}
+        answer = self.ask("POST", "/sign", {**asked, "holder": holder} if holder else asked)
         return verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
 
     def token(
@@ -82,12 +83,12 @@ class SvidClient:
         asked: dict[str, object] = {"identity": str(identity), "audiences": list(audiences)}
         if lifetime_seconds is not None:
             asked["lifetime_seconds"] = lifetime_seconds
-        answer = self._ask("POST", "/token", asked)
+        answer = self.ask("POST", "/token", asked)
         return text_of(answer, "token"), text_of(answer, "expires_at")
 
     def keys(self) -> Mapping[str, Any]:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
-        return self._ask("GET", "/keys", None)
+        return self.ask("GET", "/keys", None)
 
     def bundle(self) -> str:
         """The trust bundle in PEM. Raises as `fetch`."""
@@ -99,7 +100,8 @@ class SvidClient:
         except UnicodeDecodeError as e:
             raise PeersFault("the authority answered with a bundle that cannot be read") from e
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+        """One question at the door; raises as `fetch`."""
         return ask(self._path, method, path, body, who="authority", timeout_seconds=self._timeout_seconds)
 
 
@@ -138,7 +140,7 @@ def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: t
     """A fresh key and its certificate from an authority in this process: for the gateway that `up` starts."""
     key = keys.new_key()
     issued = authority.sign(request_pem(key), identity, dns_names)
-    return verified(identity, key, issued.chain_pem, authority.bundle_pem())
+    return verified(identity, key, issued.chain_pem, issued.bundle_pem)
 
 
 def verified(identity: SpiffeId, key: ec.EllipticCurvePrivateKey, chain_pem: str, bundle_pem: str) -> Svid:
@@ -189,16 +191,8 @@ def _check_own(connection: socket.socket, path: Path) -> None:
 
 def leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bool:
     """Each certificate is signed by the next one, the last by a root."""
-    linked = all(_signed(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
-    return linked and any(_signed(chain[-1], root) for root in roots)
-
-
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
+    linked = all(signed_by(certificate, issuer) for certificate, issuer in itertools.pairwise(chain))
+    return linked and any(signed_by(chain[-1], root) for root in roots)
 
 
 def json_object(content: bytes) -> Mapping[str, Any] | None:

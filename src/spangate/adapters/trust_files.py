@@ -163,7 +163,7 @@ class GatewaySecrets:
             told = self._renewed(own.bundle_pem, bundles)
         if told is None:
             return None
-        return replace(shown, bundle_pem=told.anchors_pem, trust_domains=told.trust_domains)
+        return replace(shown, bundle_pem=told.anchors_pem, trust_domains=told.trust_domains, roots_pem=told.own_pem)
 
     def _renewed(self, own_pem: str, bundles: tuple[DomainBundle, ...]) -> _Told | None:
         """With the roots of now, or the ones before if these cannot be kept apart."""

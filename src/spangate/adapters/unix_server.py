@@ -46,6 +46,8 @@ REQUESTS_MAX = 256
 _WAITING_MAX = CONNECTIONS_MAX
 # Envoy closes an idle upstream connection after 1 h. Were we to close first, a request just being sent would be lost.
 KEEP_ALIVE_SECONDS = 2 * 3600
+# In the state of a request's scope.
+PEER_PID = "spangate_peer_pid"
 # Answers take milliseconds; whoever is not done by then is hanging.
 GRACE_SECONDS = 2
 # Starting is a matter of milliseconds; a machine under load gets patience.
@@ -218,6 +220,12 @@ def _peer_of(connection: socket.socket) -> tuple[int, int]:
     return int(pid), int(uid)
 
 
+def pid_of(request: Request) -> int:
+    """The process at the other end of a request's connection, as the kernel noted it; 0 if it does not say."""
+    found = request.scope.get("state", {}).get(PEER_PID, 0)
+    return found if isinstance(found, int) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Peer:
     """Who gets in: a user's processes, or one of them."""
@@ -307,6 +315,8 @@ def _only(peer: _Peer, connections_max: int) -> type[H11Protocol]:
                 transport.abort()
                 return
             self._refused = False
+            # For the application: whose process it is, by the kernel.
+            self.app_state = {**self.app_state, PEER_PID: _peer_of(transport.get_extra_info("socket"))[0]}
             super().connection_made(transport)
 
         def data_received(self, data: bytes) -> None:

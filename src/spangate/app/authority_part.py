@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.handover import ReadyPipe, secret_pipe
@@ -53,6 +54,9 @@ class AuthorityPlan:
     # Listening sockets by the name of their argument.
     sockets: Mapping[str, int]
     passphrase: bytes = field(repr=False)
+    # When a root is rotated by itself; None for never. Trust stores elsewhere that a rotation waits for.
+    rotate_every: timedelta | None
+    stores: tuple[str, ...]
     # Names that no workload is given, besides Spangate's own: the gateway's in a mesh.
     reserved: tuple[SpiffeId, ...] = ()
 
@@ -74,6 +78,9 @@ class AuthorityPlan:
             argv += ["--issuer", self.issuer, "--keys", self.keys, "--state", str(self.state)]
             argv += ["--runtime", str(self.runtime), "--intent", str(self.intent)]
             argv += [] if self.kubernetes is None else ["--kubernetes", str(self.kubernetes)]
+            argv += ["--rotate-every", str(self.rotate_every.total_seconds() if self.rotate_every else 0)]
+            for store in self.stores:
+                argv += ["--trust-store", store]
             argv += ["--passphrase-fd", str(passphrase)]
             for name, descriptor in self.sockets.items():
                 argv += [f"--{name}-fd", str(descriptor)]
@@ -96,6 +103,8 @@ def plan_authority(
     state: Path,
     runtime: Path,
     log: Path,
+    rotate_every: timedelta | None,
+    stores: tuple[str, ...],
     intent: Path,
     workload: Path | None,
     kubernetes: Path | None,
@@ -144,5 +153,7 @@ def plan_authority(
         pods=pods,
         sockets=sockets,
         passphrase=passphrase,
+        rotate_every=rotate_every,
+        stores=stores,
         reserved=reserved,
     )

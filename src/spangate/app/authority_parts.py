@@ -13,22 +13,30 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.authority_store import FILE, AuthorityFile
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.gateway_usage import GatewayUsage
+from spangate.adapters.issuers_file import FILE as ISSUERS_FILE
+from spangate.adapters.issuers_file import Issuers, IssuersFile
 from spangate.adapters.key_places import open_keeper
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.oidc_door import LoopbackServer, oidc_app
 from spangate.adapters.periodic import Periodic
+from spangate.adapters.process_life import life_of
+from spangate.adapters.rotation_door import peer_routes, rotation_routes
 from spangate.adapters.svid_door import own_app, svid_app
-from spangate.adapters.unix_server import UnixServer
+from spangate.adapters.unix_server import UnixServer, pid_of
 from spangate.app.workload_doors import open_pod_door, open_workload_api
 from spangate.authority.ca import Authority
+from spangate.authority.generations import AuthorityState, leaving_issuers, refused_issuers
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.keeper import KeyKeeper
-from spangate.authority.peers import Peers
+from spangate.authority.peers import GATEWAY_INSTANCE, Peers
+from spangate.authority.rotator import LOOK, Rotator
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory: the operator's door, and the one of Spangate's own processes.
@@ -67,6 +75,8 @@ class AuthorityParts:
     stack: ExitStack
     # Who has been given which certificate, as far as it is reported.
     peers: Peers
+    rotator: Rotator
+    usage: GatewayUsage
     # Who Spangate is in a mesh.
     in_mesh: tuple[SpiffeId, ...] = ()
 
@@ -94,11 +104,13 @@ def open_parts(
     inherited: Inherited,
     say: Callable[[str], None],
     stack: ExitStack,
+    rotate_every: timedelta | None,
+    stores: tuple[str, ...],
     in_mesh: tuple[SpiffeId, ...] = (),
 ) -> AuthorityParts:
     """The authority whose keys are in the place `keys` and whose state is in `state`; a new one if there is none.
 
-    Raises SpangateError.
+    `rotate_every`, `stores`: see Rotator. Raises SpangateError.
     """
     clock, made = SystemClock(), SystemKeys()
     keeper = open_keeper(keys, passphrase)
@@ -113,9 +125,41 @@ def open_parts(
         record=store.record_token,
     )
     peers = Peers(lambda: authority.state, store, clock)
-    return AuthorityParts(
-        authority, tokens, keeper, store, clock, runtime, intent, kubernetes, inherited, say, stack, peers, in_mesh
+    usage = GatewayUsage(clock.now)
+    rotator = Rotator(
+        authority,
+        peers,
+        store,
+        clock,
+        every=rotate_every,
+        required=[GATEWAY_INSTANCE],
+        stores=stores,
+        usage=usage.usage,
+        moved=lambda state: say(_sentence(state)),
     )
+    return AuthorityParts(
+        authority=authority,
+        tokens=tokens,
+        keeper=keeper,
+        store=store,
+        clock=clock,
+        runtime=runtime,
+        intent=intent,
+        kubernetes=kubernetes,
+        inherited=inherited,
+        say=say,
+        stack=stack,
+        peers=peers,
+        rotator=rotator,
+        usage=usage,
+        in_mesh=in_mesh,
+    )
+
+
+def _sentence(state: AuthorityState) -> str:
+    signer = state.signer
+    roots = f"{len(state.generations)} roots are trusted" if len(state.generations) > 1 else "one root is trusted"
+    return f"rotation: {state.phase.value}; {roots}, number {signer.number} signs ({signer.fingerprint[:16]})"
 
 
 def _token_keys(parts: AuthorityParts) -> None:
@@ -136,16 +180,42 @@ def _public_keys(parts: AuthorityParts) -> None:
     parts.stack.callback(door.stop)
 
 
+def _rotation(parts: AuthorityParts) -> None:
+    """Whom the gateway is to refuse is written down, and rotations go on."""
+    file = IssuersFile(parts.runtime / ISSUERS_FILE)
+    told: list[Issuers] = []
+
+    def tick() -> None:
+        try:
+            parts.rotator.tick()
+        finally:
+            state = parts.authority.state
+            names = Issuers(leaving_issuers(state), refused_issuers(state, parts.clock.now()))
+            if told != [names]:
+                file.write(names)
+                told[:] = [names]
+
+    tick()
+    periodic = Periodic(tick, LOOK, name="rotation", problem=lambda text: parts.say(f"rotation: {text}"))
+    periodic.start()
+    parts.stack.callback(periodic.stop)
+
+
 def _door(parts: AuthorityParts) -> None:
     """The operator's."""
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved)
+    own = [str(identity) for identity in parts.own_identities]
+    reports = peer_routes(parts.authority, parts.peers, never=own, alive=lambda request: life_of(pid_of(request)))
+    more = [*reports, *rotation_routes(parts.rotator)]
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, more=more)
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 
 
 def _own_door(parts: AuthorityParts) -> None:
     """For Spangate's own identities: only the process that started this one gets in."""
-    app = own_app(parts.authority, parts.own_identities)
+    own = [str(identity) for identity in parts.own_identities]
+    reports = peer_routes(parts.authority, parts.peers, only=own, usage=parts.usage)
+    app = own_app(parts.authority, parts.own_identities, more=reports)
     server = UnixServer(
         app,
         parts.runtime / OWN_DOOR,
@@ -187,6 +257,7 @@ def _pods(parts: AuthorityParts) -> None:
 DOORS: tuple[Callable[[AuthorityParts], None], ...] = (
     _token_keys,
     _public_keys,
+    _rotation,
     _door,
     _own_door,
     _workload_api,

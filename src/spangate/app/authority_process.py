@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.handover import say_ready, taken_secret, taken_socket
@@ -52,6 +53,8 @@ def _serve(arguments: argparse.Namespace) -> None:
             inherited=inherited,
             say=_say,
             stack=stack,
+            rotate_every=timedelta(seconds=arguments.rotate_every) if arguments.rotate_every else None,
+            stores=tuple(arguments.trust_store),
             in_mesh=tuple(arguments.reserve),
         )
         for open_door in DOORS:
@@ -74,6 +77,10 @@ def main() -> int:
     parser.add_argument("--pods-fd", type=int, help="likewise, with --kubernetes")
     parser.add_argument("--reserve", type=SpiffeId.parse, action="append", default=[], help="nobody's here")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
+    parser.add_argument("--rotate-every", type=float, default=0, help="seconds; 0 for never by itself")
+    parser.add_argument(
+        "--trust-store", action="append", default=[], help="one elsewhere that somebody changes by hand"
+    )
     try:
         _serve(parser.parse_args())
     except SpangateError as error:

@@ -19,6 +19,7 @@ from spangate.adapters.clock import SystemClock
 from spangate.adapters.decision_log import DecisionLog
 from spangate.adapters.handover import say_ready, taken_socket
 from spangate.adapters.intent_files import IntentWatcher, load_policy
+from spangate.adapters.issuers_file import Issuers, IssuersFile
 from spangate.adapters.live_schema import LiveSchemas
 from spangate.adapters.seal_keys import FILE, FileSealKeys, SpannerSealKeys, new_seal_key
 from spangate.adapters.unix_server import UnixServer
@@ -40,6 +41,7 @@ def serve(
     seals: SealKeyStore,
     shared: DatabasePath | None,
     *,
+    issuers: Path | None = None,
     broker: bool = False,
     socket_fd: int | None = None,
     ready_fd: int | None = None,
@@ -47,9 +49,11 @@ def serve(
 ) -> None:
     """Serve until SIGTERM; live schemas are asked at the address `spanner`. Raises SpangateError if it cannot start.
 
-    `seals` keeps the sealing keys; `shared` is their database where several gateways share them. With `broker`, what is
-    allowed goes on only with an access token. `socket_fd` is inherited and listens at `socket` already; `ready_fd` is
-    where to say that it serves. `patient`: an intent that cannot be used now is waited for.
+    `issuers` tells whose certificates are to be replaced or refused. `seals` keeps the sealing keys; `shared` is their
+    database where several gateways share them. With `broker`, what is allowed goes on only with an access token.
+    `socket_fd` is inherited and listens at `socket` already; `ready_fd` is where to say that it serves. `patient`: an
+    intent that cannot be used now is waited for, as one that is started again has nobody else to serve the policy that
+    was in force.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -91,7 +95,12 @@ def serve(
     keys.renew()
     with (
         UnixServer(
-            checkpoint_app(checkpoint, lambda: keys.header, broker=broker),
+            checkpoint_app(
+                checkpoint,
+                lambda: keys.header,
+                Issuers if issuers is None else IssuersFile(issuers).read,
+                broker=broker,
+            ),
             socket,
             name="checkpoint",
             listener=None if socket_fd is None else taken_socket(socket_fd),
@@ -161,6 +170,7 @@ def main() -> int:
     for name in ("intent", "socket", "decisions"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--spanner", default="", help="host:port; where live schemas and shared keys are asked for")
+    parser.add_argument("--issuers", type=Path, help="the file that tells whose certificates are to be refused")
     parser.add_argument("--broker", action="store_true", help="what is allowed goes on only with an access token")
     parser.add_argument("--socket-fd", type=int, help="a descriptor that is inherited and listens at --socket")
     parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
@@ -183,6 +193,7 @@ def main() -> int:
             arguments.spanner,
             seals,
             shared,
+            issuers=arguments.issuers,
             broker=arguments.broker,
             socket_fd=arguments.socket_fd,
             ready_fd=arguments.ready_fd,

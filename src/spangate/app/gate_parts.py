@@ -14,10 +14,15 @@ from pathlib import Path
 from spangate.adapters.audit_files import AuditPaths
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
+from spangate.adapters.gateway_usage import leaving_count
+from spangate.adapters.holdings import Holding
+from spangate.adapters.issuers_file import FILE as ISSUERS_FILE
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.peer_client import Peer, report
+from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.renewer import Renewer
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, sds_app
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Taken, sds_app
 from spangate.adapters.seal_keys import FILE
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
@@ -25,10 +30,14 @@ from spangate.adapters.unix_server import UnixServer
 from spangate.app.authority_part import AuthorityPlan
 from spangate.app.door_part import DoorPlan
 from spangate.app.gateway_trust import GatewayTrust, gateway_secrets
+from spangate.authority.peers import GATEWAY_INSTANCE
 from spangate.compiler.gateway import GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
+from spangate.errors import SpangateError
 from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
+
+_ADMIN_SOCKET = "gateway-admin.sock"
 
 
 def plan_checkpoint(
@@ -44,6 +53,7 @@ def plan_checkpoint(
 ) -> DoorPlan:
     """`live_at`: the Spanner that is asked for live schemas, or nothing. `broker`: what is allowed wants a token."""
     arguments = ["--intent", str(intent.resolve()), "--decisions", str(audit.decisions), "--spanner", live_at]
+    arguments += ["--issuers", str(runtime / ISSUERS_FILE)]
     if shared_state is None:
         arguments += ["--seals", str(state.path / FILE)]
     else:
@@ -64,12 +74,26 @@ def gateway_certificate(
     """The socket at which the gateway gets its certificate, which is renewed meanwhile, and its roots."""
     client = SvidClient(authority.own_door, SystemKeys())
     source = SecretSource()
-    renewer = Renewer(lambda: client.fetch(identity), source, clock=SystemClock(), problem=notice)
+    peer = Peer(GATEWAY_INSTANCE, identity, "gateway")
+    renewer = Renewer(lambda: client.fetch(identity, peer.instance), source, clock=SystemClock(), problem=notice)
     renewer.start()
     stack.callback(renewer.stop)
     secrets = gateway_secrets(trust, source, authority.trust_domain, roots_file, stack, problem=notice)
-    door = UnixServer(sds_app(secrets), authority.runtime / "sds.sock", name="certificate door")
+    taken = Taken()
+    door = UnixServer(sds_app(secrets, taken), authority.runtime / "sds.sock", name="certificate door")
     stack.enter_context(door)
+
+    def tell(held: Holding) -> Answer:
+        try:
+            met: int | None = leaving_count(authority.runtime / _ADMIN_SOCKET)
+        except SpangateError:
+            # It does not listen yet, or just now; then a rotation waits until it tells.
+            met = None
+        return report(client, peer, held, met)
+
+    reporter = Reporter(source, taken, tell, renewer.renew_now, problem=notice)
+    reporter.start()
+    stack.callback(reporter.stop)
     return door.path
 
 
@@ -90,7 +114,7 @@ def start_gateway(
 ) -> EnvoyChild:
     """It loads when this returns. Raises TryAgain if the port is taken."""
     host, _, spanner_port = spanner.rpartition(":")
-    admin_socket = runtime / "gateway-admin.sock"
+    admin_socket = runtime / _ADMIN_SOCKET
     plan = GatewayPlan(
         trust_domain=trust_domain,
         host=LOOPBACK,

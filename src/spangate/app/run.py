@@ -9,11 +9,13 @@ Not here: rendering (cli/), the Envoy configuration (compiler/client.py).
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,11 +23,14 @@ from types import FrameType
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.gateway_roots import RootsReader, WithRoots
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.peer_client import Peer, gone, report
+from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import shell_exit_code
 from spangate.adapters.renewer import Renewer
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Source, sds_app
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Source, Taken, sds_app
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.svid_files import SvidFiles
@@ -37,13 +42,17 @@ from spangate.app.identities import identity_named
 from spangate.app.supervisor import POLL_SECONDS, Part
 from spangate.authority.workload_api import Issuer
 from spangate.compiler.client import LISTENER, ClientPlan, client_bootstrap
-from spangate.errors import Broken, PeersFault, YourFault
+from spangate.errors import Broken, PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
 # How late a change of roots or token keys reaches the command; each look asks the authority twice.
 LOOK_SECONDS = 5.0
 # The client side carries one application's traffic.
 WORKERS = 1
+# The authority is started again within a second or two; a machine under load gets patience.
+AUTHORITY_SECONDS_MAX = 10.0
+# Names this program among the authority's peers; never met twice.
+_INSTANCE_BYTES = 16
 
 # The emulator 1.5.28 has no real multiplexed sessions: a second transaction on one kills the first. These variables
 # make Google's Python, Node and Go clients use a session for each transaction. Real Spanner needs none of them.
@@ -82,6 +91,9 @@ class Origin:
     gateway: str
     gateway_identity: SpiffeId
     roots: RootsReader | None = None
+    # Tell the authority what is in use, and that all has ended. Without them it waits until certificates have ended.
+    report: Callable[[Holding], Answer] | None = None
+    farewell: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,8 @@ def run(options: RunOptions, *, notice: Callable[[str], None]) -> int:
     state = StateDirectory(options.intent)
     origin = _origin(options, running, state, notice)
     with ExitStack() as stack:
+        # After everything below: the key is in the Envoy too.
+        stack.callback(origin.farewell)
         log = state.logs / f"client-{os.getpid()}.log"
         stack.callback(lambda: log.unlink(missing_ok=True))
         beside = start_beside(stack, origin, options.port, log, notice)
@@ -112,8 +126,9 @@ def start_beside(
 ) -> Beside:
     """The Envoy that speaks to the gateway, and the Workload API of the same identity. Raises SpangateError."""
     sockets = stack.enter_context(runtime_directory())
-    identity, source = _certificate(stack, origin, notice)
-    stack.enter_context(UnixServer(sds_app(source), sockets / "sds.sock", name="certificate door"))
+    taken = Taken()
+    identity, source = _certificate(stack, origin, taken, notice)
+    stack.enter_context(UnixServer(sds_app(source, taken), sockets / "sds.sock", name="certificate door"))
     host, _, gateway_port = origin.gateway.rpartition(":")
     plan = ClientPlan(
         gateway=(host, int(gateway_port)),
@@ -156,17 +171,28 @@ def _origin(options: RunOptions, running: Running, state: StateDirectory, notice
         # `up` may have been started anew since, and its authority listens elsewhere then.
         return SvidClient(Path(state.running().authority_socket), SystemKeys())
 
+    peer = Peer(secrets.token_hex(_INSTANCE_BYTES), identity, "run")
+
+    def farewell() -> None:
+        # Nobody who is away has to be told; the certificate ends by itself.
+        with suppress(SpangateError):
+            gone(authority(), peer)
+
     return Origin(
-        lambda: authority().fetch(identity),
+        lambda: authority().fetch(identity, peer.instance),
         DoorIssuer(authority, identity.trust_domain, SystemClock()),
         running.gateway,
         gateway_identity,
         None if running.gateway_is_own else RootsReader(Path(running.gateway_roots)),
+        lambda held: report(authority(), peer, held),
+        farewell,
     )
 
 
-def _certificate(stack: ExitStack, origin: Origin, notice: Callable[[str], None]) -> tuple[SpiffeId, Source]:
-    """Who the command is, and what its Envoy is given."""
+def _certificate(
+    stack: ExitStack, origin: Origin, taken: Taken, notice: Callable[[str], None]
+) -> tuple[SpiffeId, Source]:
+    """Who the command is, and what its Envoy is given. `taken` will know what that has taken into use."""
     found: Source
     looks: list[Callable[[], None]] = []
     if isinstance(origin.svid, SvidFiles):
@@ -175,8 +201,12 @@ def _certificate(stack: ExitStack, origin: Origin, notice: Callable[[str], None]
     else:
         found = source = SecretSource()
         renewer = Renewer(origin.svid, source, clock=SystemClock(), problem=notice)
-        identity = renewer.start().identity
+        identity = _patiently(renewer.start).identity
         stack.callback(renewer.stop)
+        if origin.report is not None:
+            reporter = Reporter(source, taken, origin.report, renewer.renew_now, problem=notice)
+            reporter.start()
+            stack.callback(reporter.stop)
     if (roots := origin.roots) is not None:
         found = WithRoots(found, lambda: roots.pem)
         looks.append(roots.look)
@@ -199,6 +229,18 @@ def _workload_api(
     )
     stack.enter_context(server)
     return server.path
+
+
+def _patiently(start: Callable[[], Svid]) -> Svid:
+    """`start`, tried again for a while: the authority may be on its way back from a restart. Raises what it raises."""
+    deadline = time.monotonic() + AUTHORITY_SECONDS_MAX
+    while True:
+        try:
+            return start()
+        except TryAgain:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def program_named(word: str) -> str:

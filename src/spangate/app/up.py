@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from spangate.adapters.audit_files import AuditPaths, Collector
@@ -28,11 +29,13 @@ from spangate.app.authority_part import plan_authority
 from spangate.app.gate_parts import gateway_certificate, plan_checkpoint, start_gateway
 from spangate.app.gateway_trust import read_trust
 from spangate.app.google_part import Tokens
+from spangate.app.google_store import GOOGLE_STORE
 from spangate.app.real_spanner import RealSpanner, check_with_real
 from spangate.app.spanner_part import make_live_databases, start_spanner
 from spangate.app.starting import Starting
 from spangate.app.stopping import Stop, Stopped, ignore_signals, stoppable
 from spangate.app.supervisor import POLL_SECONDS, Part, Relay
+from spangate.authority.rotator import EVERY
 from spangate.compiler.gateway import LISTENER
 from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
@@ -69,6 +72,10 @@ class UpOptions:
     google: GoogleEndpoints | None = None
     # A mesh's SVID for the gateway (adapters/svid_files.py); None takes the authority's.
     svid_directory: Path | None = None
+    # When the authority's root is rotated by itself; None for never.
+    rotate_every: timedelta | None = EVERY
+    # The X.509 provider whose trust store holds the authority's roots, and is changed by hand.
+    google_trust_store: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,8 @@ def _start(
         state=state.path,
         runtime=runtime,
         log=state.fresh_log("authority"),
+        rotate_every=options.rotate_every,
+        stores=(GOOGLE_STORE,) if options.google_trust_store else (),
         intent=options.intent,
         workload=options.workload_socket,
         kubernetes=options.kubernetes,
@@ -237,6 +246,7 @@ def _start(
         spanner=spanner,
         emulator=options.spanner is None,
         project=_project(policy),
+        google_trust_store=options.google_trust_store,
         sts="" if tokens is None else tokens.sts,
         spanner_ca="" if options.spanner is None else str(options.spanner.ca_file),
     )

@@ -22,6 +22,9 @@ from spangate.model.decision import Reason
 
 Decisions = Callable[[str], DecisionFacts | None]
 
+# Reasons that say of a certificate that it counts for nothing: who it names is only claimed.
+_ONLY_CLAIMED = (Reason.NO_CERTIFICATE, Reason.UNTRUSTED_CERTIFICATE, Reason.RETIRED_CERTIFICATE)
+
 SPANNER_SERVICE = "/google.spanner.v1.Spanner/"
 # How much of a line that cannot be read is kept for whoever looks into it.
 UNREADABLE_CHARACTERS_MAX = 200
@@ -137,7 +140,7 @@ def _base(
 ) -> AuditRecord:
     """What the line tells, and the decision's facts where they belong to it."""
     marked = line.allow is not None or line.deny is not None
-    verified = marked and reason not in (Reason.NO_CERTIFICATE, Reason.UNTRUSTED_CERTIFICATE)
+    verified = marked and reason not in _ONLY_CLAIMED
     return AuditRecord(
         decision=outcome,
         reason=reason,

@@ -37,6 +37,7 @@ OUTCOME_OF: Mapping[Reason, Outcome] = {
     Reason.UNREADABLE_STATEMENT: Outcome.DENY,
     Reason.NO_CERTIFICATE: Outcome.REFUSE,
     Reason.UNTRUSTED_CERTIFICATE: Outcome.REFUSE,
+    Reason.RETIRED_CERTIFICATE: Outcome.REFUSE,
     Reason.UNSUPPORTED_RPC: Outcome.REFUSE,
     Reason.UNSUPPORTED_FEATURE: Outcome.REFUSE,
     Reason.FOREIGN_SESSION: Outcome.REFUSE,

@@ -5,7 +5,7 @@ Rules: what counts is what was seen, not what was sent, and silence is never tak
   heard counts until that has ended; whoever holds one and never reports has at least been given the new root with it.
 - Before a root is retired: every peer that is heard uses a certificate under the signer, no certificate under the other
   root can still be in use, and the gateway has met none for a while.
-- Before a rotation is over: every peer that is heard trusts no other root than the state's.
+- Before a rotation is over: no peer that is heard trusts a root that was let go.
 The required peers have to be heard before every step: without them nothing has been measured.
 Not here: who is known (peers.py), what was issued (ledger.py), taking the step (rotator.py).
 """
@@ -72,7 +72,7 @@ def waits(
         found += _without_new_root(state, peers, held, now)
     elif state.phase in REPLACING:
         found += _with_leaving_root(state, peers, held, now)
-        found += _met_by_gateway(usage, now)
+        found += _met_by_gateway(usage, state.since, now)
     else:
         found += _with_other_roots(state, peers, now)
     if state.phase not in REPLACING:
@@ -104,8 +104,9 @@ def _with_leaving_root(
     state: AuthorityState, peers: dict[str, Seen], held: Iterable[Held], now: datetime
 ) -> Iterator[Wait]:
     named = set()
+    ours = {one.fingerprint for one in state.generations} | {one.fingerprint for one in state.let_go}
     for peer in peers.values():
-        if peer.uses and peer.uses != state.signer.fingerprint and peer.connected(now):
+        if peer.uses in ours and peer.uses != state.signer.fingerprint and peer.connected(now):
             named.add(peer.instance)
             yield Wait(_name(peer), "still uses a certificate under the root that is to go")
     for one in held:
@@ -117,19 +118,21 @@ def _with_leaving_root(
         yield Wait(_holder(one, holder), f"{why}; a certificate under the root that is to go has not ended", one.until)
 
 
-def _met_by_gateway(usage: Usage | None, now: datetime) -> Iterator[Wait]:
+def _met_by_gateway(usage: Usage | None, since: datetime, now: datetime) -> Iterator[Wait]:
     if usage is None:
         return
+    # Nothing met before the phase has lasted that long says little: nobody may have sent anything yet.
+    quiet_from = since if usage.used is None else max(since, usage.used)
     if usage.asked is None or now - usage.asked > QUIET:
         yield Wait("gateway", "has not told which certificates it meets")
-    elif usage.used is not None and now - usage.used < QUIET:
-        yield Wait("gateway", "has just served a connection under the root that is to go", usage.used + QUIET)
+    elif usage.asked - quiet_from < QUIET:
+        yield Wait("gateway", "has to serve nobody under the root that is to go for a while", quiet_from + QUIET)
 
 
 def _with_other_roots(state: AuthorityState, peers: dict[str, Seen], now: datetime) -> Iterator[Wait]:
-    roots = {one.fingerprint for one in state.generations}
+    gone = {one.fingerprint for one in state.let_go}
     for peer in peers.values():
-        if peer.connected(now) and not peer.trusts <= roots:
+        if peer.connected(now) and peer.trusts & gone:
             yield Wait(_name(peer), "still trusts the root that is gone")
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
@@ -209,6 +210,15 @@ def refused_issuers(state: AuthorityState, now: datetime) -> tuple[str, ...]:
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the DER, in hex: what names a root everywhere here."""
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
+
+
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether `issuer` has signed it: by name and by signature, and nothing else."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def common_name(certificate: x509.Certificate) -> str:

@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from spangate.authority.generations import fingerprint
+from spangate.authority.generations import fingerprint, signed_by
 from spangate.errors import YourFault
 
 CA_CERT, CA_KEY, ROOT_CERT, CERT_CHAIN = "ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"
@@ -99,7 +98,7 @@ def read_cacerts(files: Mapping[str, str], now: datetime) -> CaCerts:
         for certificate in found:
             _check_ca(name, certificate, now)
     for root in roots:
-        if not _signed(root, root):
+        if not signed_by(root, root):
             raise BadSecret(f"`{ROOT_CERT}` holds a certificate that is no root: {_name(root)}")
     under = frozenset(_roots_above(ca, chain, roots))
     if not under:
@@ -259,19 +258,11 @@ def _roots_above(
     """The roots that `ca` leads to, by way of `chain`. A path is never longer than the chain."""
     between, reached = list(chain), [ca]
     for _ in range(CHAIN_MAX):
-        more = [one for one in between if one not in reached and any(_signed(low, one) for low in reached)]
+        more = [one for one in between if one not in reached and any(signed_by(low, one) for low in reached)]
         if not more:
             break
         reached += more
-    return {fingerprint(root) for root in roots if any(low == root or _signed(low, root) for low in reached)}
-
-
-def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
+    return {fingerprint(root) for root in roots if any(low == root or signed_by(low, root) for low in reached)}
 
 
 def _new_ca(

@@ -24,8 +24,12 @@ LEASE = timedelta(seconds=15)
 # A single host's programs are some dozens; each costs a few hundred bytes here.
 PEERS_MAX = 20_000
 INSTANCE_CHARACTERS_MAX = 128
-# Roots that a peer may say it trusts: ours are two, and a mesh may add its own.
-TRUSTS_MAX = 16
+# The gateway's own name among them (app/gate_parts.py); no step is taken without it.
+GATEWAY_INSTANCE = "gateway"
+# Names that nobody else may take.
+RESERVED_INSTANCES = frozenset({GATEWAY_INSTANCE})
+# Roots that a peer may say it trusts: ours are two, and trust domains of meshes add theirs.
+TRUSTS_MAX = 256
 # How soon a peer is to report again: while a rotation is under way, and while there is none.
 AGAIN_SOON, AGAIN = timedelta(seconds=1), timedelta(seconds=4)
 # So many reports a second are a small part of what the authority can answer.
@@ -104,9 +108,11 @@ class Peers:
         if alive is not None:
             self._alive[instance] = alive
         roots = {one.fingerprint for one in state.generations}
+        gone = {one.fingerprint for one in state.let_go}
         return Wanted(
-            renew=bool(uses) and uses != state.signer.fingerprint,
-            bundle=trusts != roots,
+            # A certificate under somebody else's root is none of ours.
+            renew=uses in (roots | gone) - {state.signer.fingerprint},
+            bundle=not roots <= trusts or bool(trusts & gone),
             again=self._again(state),
         )
 

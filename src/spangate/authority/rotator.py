@@ -40,6 +40,7 @@ class Root:
     not_before: datetime
     not_after: datetime
     signs: bool
+    pem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class Rotator:
                 one.root.not_valid_before_utc,
                 one.root.not_valid_after_utc,
                 one.number == state.signing,
+                one.root_pem,
             )
             for one in state.generations
         )

@@ -130,6 +130,15 @@ def up(
     issuer: Annotated[
         str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
     ] = "",
+    rotate_every: Annotated[
+        str, typer.Option(metavar="TIME", help="The authority's root is rotated when it is as old: 90d, 12h, never.")
+    ] = "90d",
+    google_trust_store: Annotated[
+        str,
+        typer.Option(
+            metavar="PROVIDER", help="An X.509 provider whose trust store holds the root; a rotation waits for it."
+        ),
+    ] = "",
     workload_socket: Annotated[
         Path | None,
         typer.Option(
@@ -169,11 +178,15 @@ def up(
     ] = None,
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
+    from spangate.app.google_store import check_provider
     from spangate.app.up import Installed, UpOptions
     from spangate.app.up import up as start
+    from spangate.cli.rotate import rotate_every as time_of
     from spangate.cli.up import google_endpoints, named_spanner, render_installed, shared_database
 
     shared = shared_database(shared_state)
+    every = time_of(rotate_every)
+    check_provider(google_trust_store)
     real = named_spanner(spanner, spanner_ca)
     google = google_endpoints(sts, sts_mtls, iam_credentials)
     status = err.status("starting")
@@ -199,6 +212,8 @@ def up(
                 real,
                 google,
                 svid_directory,
+                rotate_every=every,
+                google_trust_store=google_trust_store,
             ),
             progress=lambda text: _progress(text, status.update),
             started=started,
@@ -244,6 +259,27 @@ def jwks(intent: IntentOption = Path(INTENT_FILE)) -> None:
     from spangate.app.tokens import public_keys
 
     sys.stdout.write(json.dumps(public_keys(intent), indent=2) + "\n")
+
+
+@app.command(
+    epilog="Examples: spangate rotate; spangate rotate --status; spangate rotate --abandon; "
+    "spangate rotate --confirm google"
+)
+@_command
+def rotate(
+    show: Annotated[bool, typer.Option("--status", help="Only say where it stands, and for whom it waits.")] = False,
+    turn_back: Annotated[bool, typer.Option("--abandon", help="Turn back to the old root.")] = False,
+    store: Annotated[
+        str | None, typer.Option("--confirm", metavar="STORE", help="A trust store elsewhere has been changed.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch until it has ended.")] = True,
+    intent: IntentOption = Path(INTENT_FILE),
+    as_json: JsonOption = False,
+) -> None:
+    """Rotate the root of a running `up`: begin, or go on watching; no client notices."""
+    from spangate.cli.rotate import rotate_command
+
+    rotate_command(out, err, intent, show=show, turn_back=turn_back, store=store, wait=wait, as_json=as_json)
 
 
 @app.command(

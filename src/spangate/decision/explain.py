@@ -33,6 +33,7 @@ _BECAUSE: Mapping[Reason, str] = {
     Reason.UNREADABLE_STATEMENT: "{who} sent a statement that cannot be analysed",
     Reason.NO_CERTIFICATE: "the connection presented no client certificate",
     Reason.UNTRUSTED_CERTIFICATE: "the connection's certificate is not trusted",
+    Reason.RETIRED_CERTIFICATE: "the root of the connection's certificate has been retired",
     Reason.UNSUPPORTED_RPC: "{who} called {rpc}, which is not supported",
     Reason.UNSUPPORTED_FEATURE: "{who} used a feature of {rpc} that is not supported",
     Reason.FOREIGN_SESSION: "{who} used a session that is not its own",

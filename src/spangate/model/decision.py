@@ -27,6 +27,7 @@ class Reason(StrEnum):
     # Made by the filter in Envoy, before anything is asked.
     NO_CERTIFICATE = "no-certificate"
     UNTRUSTED_CERTIFICATE = "untrusted-certificate"
+    RETIRED_CERTIFICATE = "retired-certificate"
     UNSUPPORTED_RPC = "unsupported-rpc"
     UNSUPPORTED_FEATURE = "unsupported-feature"
     FOREIGN_SESSION = "foreign-session"

@@ -49,7 +49,7 @@ from spangate.adapters.sds_door import Secrets
 from spangate.adapters.svid_client import Svid, UnixConnection, sign_here
 from spangate.authority.ca import Authority
 from spangate.compiler.gateway import CONNECTION_SECONDS_MAX
-from spangate.dataplane import filter_source
+from spangate.dataplane import filter_source, shortened
 from spangate.model.identity import SpiffeId
 from spangate.rpc.shape import METHODS
 
@@ -445,8 +445,8 @@ PROVOKED = {
 @pytest.mark.parametrize("place", PROVOKED)
 def test_an_error_in_the_filter_never_lets_a_request_through(own_site: Site, tmp_path: Path, place: str) -> None:
     anchor, replacement = PROVOKED[place]
-    # As it is put together: without indentation.
-    anchor = re.sub(r"^ +", "", anchor, flags=re.MULTILINE)
+    # As it is put together.
+    anchor = shortened(anchor)
     text = filter_source()
     assert text.count(anchor) == 1, "the filter has changed; choose another place"
     program = tmp_path / "broken.lua"

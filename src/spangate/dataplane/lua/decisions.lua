@@ -2,7 +2,7 @@
 --
 -- Rules: this never decides. Without a whole answer there is no decision; a clock that was set back prolongs nothing.
 
-local sub = string.sub
+local sub, gmatch = string.sub, string.gmatch
 local PERMISSION_DENIED = answers.PERMISSION_DENIED
 local shortened, MESSAGE_BYTES_MAX = refusal.shortened, refusal.MESSAGE_BYTES_MAX
 local learn, known = seal.learn, seal.known
@@ -32,7 +32,22 @@ local state = {
   old = {},
   entries = 0,
   key_bytes = 0,
+  -- Issuers of certificates, by their full name: true under a root that is on its way out, false under one that is gone;
+  -- nil as long as there are none, so that nobody looks.
+  issuers = nil,
 }
+
+-- `leaving`, `refused`: common names, with commas between; nil if the checkpoint does not know, and then nothing changes.
+-- The organization is the authority's (CA_ORGANIZATION in authority/template.py); Envoy writes names as RFC 2253 does.
+local function learn_issuers(leaving, refused)
+  if not leaving or not refused then return end
+  local told = leaving .. ";" .. refused
+  if told == state.told then return end
+  state.told = told
+  state.issuers = told ~= ";" and {} or nil
+  for name in gmatch(leaving, "[^,]+") do state.issuers["CN=" .. name .. ",O=spangate"] = true end
+  for name in gmatch(refused, "[^,]+") do state.issuers["CN=" .. name .. ",O=spangate"] = false end
+end
 
 local function forget()
   state.young, state.old, state.entries, state.key_bytes = {}, {}, 0, 0
@@ -86,6 +101,7 @@ local function refresh(handle)
       state.epoch = epoch
     end
     learn(headers["x-spangate-seal"])
+    learn_issuers(headers["x-spangate-leaving"], headers["x-spangate-refused"])
     aliases.learn(headers["x-spangate-aliases"])
     -- From before the call: the answer says what held at some moment after it.
     state.verified_at = now

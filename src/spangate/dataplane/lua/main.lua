@@ -18,7 +18,8 @@ local GRACE_MS = decisions.GRACE_MS
 local answer, answer_refusal = answers.answer, answers.answer_refusal
 local METADATA, UNAVAILABLE, PERMISSION_DENIED = answers.METADATA, answers.UNAVAILABLE, answers.PERMISSION_DENIED
 local bearer_of = tokens.bearer_of
-local identify, check, canonical = peer.identify, ownership.check, aliases.canonical
+local identify, check_root, check = peer.identify, peer.check_root, ownership.check
+local canonical = aliases.canonical
 local HOOKS, seal_for = responses.HOOKS, responses.seal_for
 
 local PREFIX_HEADER = "google-cloud-resource-prefix"
@@ -56,6 +57,8 @@ function envoy_on_request(handle)
   if not readable then return answer_refusal(handle, out) end
 
   local now = refresh(handle)
+  local current, retired = pcall(check_root, handle)
+  if not current then return answer_refusal(handle, retired) end
   local owner = canonical(identity)
   local owned, found = pcall(check, owner, rpc, body, out, database)
   if not owned then return answer_refusal(handle, found) end

@@ -2,8 +2,12 @@
 
 local find = string.find
 local refuse, printable = refusal.refuse, refusal.printable
-local clock = decisions.clock
+local clock, state = decisions.clock, decisions.state
+local UNAVAILABLE = answers.UNAVAILABLE
 local is_leaf = leaf
+
+-- Counts requests under a root that is on its way out; adapters/gateway_usage.py reads it.
+local LEAVING_COUNTER = "spangate_leaving"
 
 -- Certificates that have been looked at, by their digest: { id, ends }. A gateway meets some hundreds in an hour.
 local LOOKED_MAX = 10000
@@ -69,4 +73,22 @@ local function peer(handle)
   return found.id
 end
 
-return { identify = peer }
+-- A connection outlives a change of roots. While a root is on its way out, whoever speaks under it is served and asked to
+-- connect anew; once it is gone, nobody is. Called after decisions.refresh, so that it knows of both in time.
+local function check_root(handle)
+  local issuers = state.issuers
+  if not issuers then return end
+  local info = handle:streamInfo()
+  local connection = info:downstreamSslConnection()
+  local found = connection and issuers[connection:issuerPeerCertificate()]
+  if found == nil then return end
+  info:drainConnectionUponCompletion()
+  if found then
+    handle:stats():counter(LEAVING_COUNTER):inc()
+  else
+    refuse("retired-certificate", "the root of this connection's client certificate has been retired; "
+      .. "connect again with a new certificate", UNAVAILABLE)
+  end
+end
+
+return { identify = peer, check_root = check_root }
