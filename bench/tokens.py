@@ -57,18 +57,18 @@ def run(arguments: argparse.Namespace) -> Found:
         (name, f"{statistics.median(times):.2f} us", f"{noise_percent(times):.0f} %")
         for name, times in (("the broker's memory", broker), ("the filter's memory", worker))
     ]
-    storm = _storm(arguments.identities)
+    found = storm(arguments.identities)
     text = table(("a token that is known", "takes", "noise"), rows)
     text += (
-        f"\na storm of {arguments.identities:,}: {storm['exchanges']:,} exchanges in {storm['seconds']:,.0f} s, "
-        f"{storm['in_flight_max']} at once at most, {storm['most_in_a_second']} in the first second, "
+        f"\na storm of {arguments.identities:,}: {found['exchanges']:,} exchanges in {found['seconds']:,.0f} s, "
+        f"{found['in_flight_max']} at once at most, {found['most_in_a_second']} in the first second, "
         f"then {EXCHANGE_RATE_MAX}"
-        f"\nthe hour after: {storm['renewals']:,} renewals, at most {storm['most_renewals_in_a_second']} in a second"
+        f"\nthe hour after: {found['renewals']:,} renewals, at most {found['most_renewals_in_a_second']} in a second"
     )
     values: dict[str, object] = {
         "broker_hit_us": round(statistics.median(broker), 3),
         "filter_hit_us": round(statistics.median(worker), 3),
-        "storm": storm,
+        "storm": found,
     }
     return Found(values, text)
 
@@ -109,7 +109,9 @@ def _filter_hit_us() -> float:
     return (time.perf_counter_ns() - begin) / 1000 / HITS
 
 
-def _storm(count: int) -> dict[str, float]:
+def storm(count: int) -> dict[str, float]:
+    """What becomes of `count` identities that ask at once, and of their tokens in the hour after, by a clock of its
+    own."""
     cache = TokenCache(random.Random(1).random)
     names = _names(count)
     for name in names:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bench.parts.processes import BenchError
-from spangate.dataplane import filter_source
+from spangate.dataplane import filter_source, shortened
 
 # What the program hands to the tests; Envoy ignores it. Nothing may follow a `return`.
-_LAST = "\nreturn {\n"
+_LAST = shortened("\nreturn {\n")
 
 
 def program_text() -> str:

@@ -110,7 +110,7 @@ def rig(
     with ExitStack() as stack:
         # Beside the decisions, where the checkpoint keeps its keys.
         sealed = sealed_session(folder / FILE, CHECKOUT, session)
-        doors = _doors(stack, folder)
+        doors = open_doors(stack, folder)
         processes = Processes(stack, folder)
         admin = folder / "backend.admin"
         ((_, backend),) = processes.envoys([("backend", envoys.backend(str(admin)), admin)], envoys.BACKEND_LISTENER)
@@ -119,10 +119,10 @@ def rig(
         if start_checkpoint is None:
             command = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent)]
             command += ["--socket", str(checkpoint), "--decisions", str(decisions)]
-            pid = processes.start("checkpoint", command, lambda: _listens(checkpoint))
+            pid = processes.start("checkpoint", command, lambda: listens(checkpoint))
         else:
             start_checkpoint(stack, checkpoint)
-        product = _product(folder, backend, doors[GATEWAY], checkpoint)
+        product = product_gateway(folder, backend, doors[GATEWAY], checkpoint)
         changed = {name: change(product) for name, change in gateways.items()}
         ways = [Way("direct", backend, None), *_ways(processes, changed, doors[CHECKOUT])]
         yield Rig(ways, admin, sealed, decisions, pid)
@@ -157,14 +157,16 @@ def _client(gateway: int, admin: Path, sds: Path) -> ClientPlan:
     )
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections at the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 
 
-def _doors(stack: ExitStack, folder: Path) -> dict[SpiffeId, Path]:
-    """An SDS door for each identity, with a certificate that outlives the run."""
-    authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
+def open_doors(stack: ExitStack, folder: Path, authority: Authority | None = None) -> dict[SpiffeId, Path]:
+    """An SDS door for each identity, with a certificate of `authority` (a new one, if not given) that outlives the
+    run."""
+    authority = authority or Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
     doors = {}
     for number, identity in enumerate((GATEWAY, CHECKOUT)):
         doors[identity] = folder / f"sds{number}.sock"
@@ -173,8 +175,8 @@ def _doors(stack: ExitStack, folder: Path) -> dict[SpiffeId, Path]:
     return doors
 
 
-def _product(folder: Path, backend: int, sds: Path, checkpoint: Path) -> Json:
-    """The product's configuration."""
+def product_gateway(folder: Path, backend: int, sds: Path, checkpoint: Path) -> Json:
+    """The product's configuration of the gateway. `backend` is a port of loopback, the others are sockets."""
     filter_file = folder / "spangate.lua"
     filter_file.write_text(filter_source(), encoding="utf-8")
     plan = GatewayPlan(

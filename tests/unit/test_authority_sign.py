@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -18,7 +18,7 @@ from spangate.authority import build
 from spangate.authority.ca import Authority
 from spangate.authority.check import BadCertificate
 from spangate.authority.ledger import Issued
-from spangate.authority.template import INTERMEDIATE_LIFETIME, SVID_LIFETIME_MAX
+from spangate.authority.template import INTERMEDIATE_LIFETIME, SVID_BACKDATE, SVID_LIFETIME_MAX
 from spangate.errors import TryAgain, YourFault
 from spangate.model.identity import BadSpiffeId, SpiffeId
 
@@ -99,6 +99,20 @@ def test_a_leaf_lives_one_hour_and_began_half_a_minute_ago(authority: Authority)
     leaf = leaf_of(issued.chain_pem)
     assert leaf.not_valid_before_utc == NOON - timedelta(seconds=30)
     assert leaf.not_valid_after_utc == issued.not_after == NOON + timedelta(hours=1)
+
+
+class HastyClock(FakeClock):
+    """A second has passed whenever it is looked at again."""
+
+    def now(self) -> datetime:
+        self.advance(timedelta(seconds=1))
+        return super().now()
+
+
+def test_a_second_that_passes_while_a_leaf_is_made_does_not_lengthen_its_life() -> None:
+    authority = Authority.create("shop.example", HastyClock(), FakeKeys())
+    leaf = leaf_of(authority.sign(request(), CHECKOUT).chain_pem)
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == SVID_LIFETIME_MAX + SVID_BACKDATE
 
 
 def test_what_the_request_asks_for_itself_is_ignored(authority: Authority) -> None:

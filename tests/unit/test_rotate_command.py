@@ -75,16 +75,8 @@ def found(**change: object) -> dict[str, object]:
 
 def test_it_says_for_whom_it_waits_and_what_a_person_has_to_do() -> None:
     out = Console(file=StringIO(), width=300, soft_wrap=True)
-    running = Running(
-        **dict.fromkeys(("intent", "trust_domain", "gateway", "gateway_identity", "authority_socket"), "x"),
-        **dict.fromkeys({one.name for one in fields(Running)} & {"workload_socket", "workload", "pods"}, "x"),
-        pid=1,
-        issuer="x",
-        spanner="x",
-        emulator=True,
-        project="p",
-        google_trust_store=PROVIDER,
-    )
+    texts = dict.fromkeys((one.name for one in fields(Running)), "x")
+    running = Running(**{**texts, "pid": 1, "emulator": True, "google_trust_store": PROVIDER})
     rotate._print(out, running, found(), as_json=False)
     text = out.file.getvalue()
     assert "waits for run 0: is silent" in text

@@ -214,40 +214,22 @@ class Authority:
         public_key = read_request(csr_pem)
         with self._lock:
             by = self._in_force
+            # Once: a leaf whose beginning and end are of two different seconds would live too long.
+            now = _whole_second(self._clock.now())
             template = SvidTemplate(
                 identity=spiffe_id,
                 dns_names=names,
                 issuer=by.intermediate.subject,
                 public_key=public_key,
                 serial=self._keys.new_serial(),
-                not_before=self._beginning(by.intermediate),
-                not_after=self._end(by.intermediate),
+                not_before=_beginning(by.intermediate, now),
+                not_after=_end(by.intermediate, now + self._svid_lifetime),
             )
             leaf = check_svid(signed_svid(template, by.intermediate_key), template, by.issuer)
             written = facts("svid", str(spiffe_id), leaf, names)
             state = by.state
             self._record(replace(written, generation=state.signing, revision=state.revision, holder=holder))
         return IssuedSvid(pem(leaf) + by.intermediate_pem, template.not_after, leaf.serial_number, by.bundle_pem)
-
-    def _beginning(self, intermediate: x509.Certificate) -> datetime:
-        now, beginning = _whole_second(self._clock.now()), intermediate.not_valid_before_utc
-        if now < beginning:
-            raise TryAgain(
-                "the clock stands before the beginning of the authority",
-                help="set the clock, then start `spangate up` again",
-            )
-        # A clock set back a little must not make a leaf that begins before its issuer.
-        return max(now - SVID_BACKDATE, beginning)
-
-    def _end(self, intermediate: x509.Certificate) -> datetime:
-        not_after = _whole_second(self._clock.now()) + self._svid_lifetime
-        if not_after > intermediate.not_valid_after_utc:
-            raise TryAgain(
-                f"the authority ends at {intermediate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, "
-                "before the certificate would",
-                help="start `spangate up` again: it makes a new authority",
-            )
-        return not_after
 
     @property
     def state(self) -> AuthorityState:
@@ -283,7 +265,7 @@ class Authority:
                 made = new_generation(self.trust_domain, number, self._keys, self._keeper, now, self._record)
             state = stepped(before, event, now, made=made, last_end=now + SVID_LIFETIME_MAX)
             if isinstance(event, Abandoned):
-                self._end(state.signer.intermediate)
+                _end(state.signer.intermediate, now + self._svid_lifetime)
             self._adopt(state)
             return state
 
@@ -342,6 +324,29 @@ class _StateHere:
 
     def begin(self) -> None:
         """A keeper in memory cannot hold what somebody else has left."""
+
+
+def _beginning(intermediate: x509.Certificate, now: datetime) -> datetime:
+    """When a leaf of now begins. Raises TryAgain before its issuer's own beginning."""
+    beginning = intermediate.not_valid_before_utc
+    if now < beginning:
+        raise TryAgain(
+            "the clock stands before the beginning of the authority",
+            help="set the clock, then start `spangate up` again",
+        )
+    # A clock set back a little must not make a leaf that begins before its issuer.
+    return max(now - SVID_BACKDATE, beginning)
+
+
+def _end(intermediate: x509.Certificate, not_after: datetime) -> datetime:
+    """`not_after`, if the issuer lives until then; else TryAgain."""
+    if not_after > intermediate.not_valid_after_utc:
+        raise TryAgain(
+            f"the authority ends at {intermediate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}, "
+            "before the certificate would",
+            help="start `spangate up` again: it makes a new authority",
+        )
+    return not_after
 
 
 def _check_lifetime(svid_lifetime: timedelta) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from spangate.broker.cache import BURST_MAX, EXCHANGE_RATE_MAX, IN_FLIGHT_MAX
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[3]
@@ -73,6 +75,23 @@ def test_a_large_policy_is_held_beside_a_small_one():
     decision = found("decision", "--identities=50", "--tables=20", "--decisions=100", "--rounds=3")
     assert decision["ratio"] > 0
     assert decision["load_seconds"]["large"] > 0
+
+
+def test_identities_are_issued_held_and_exchanged_and_the_gateway_shakes_hands():
+    small = ("--rounds=3", "--issued=10", "--streams=300", "--hits=100", "--exchanged=60", "--identities=200")
+    identity = found("identity", *small, "--handshakes=10")
+    assert all(one["a_second_and_core"] > 0 for one in identity["issued"].values())
+    assert identity["streams"]["held"] == 300
+    assert identity["streams"]["bytes_per_stream"] > 0
+    tokens = identity["tokens"]
+    assert 0 < tokens["hit"]["p50_us"] <= tokens["hit"]["p99_us"]
+    for storm, identities in ((tokens["storm"], 60), (tokens["simulated"], 200)):
+        # A token for each, asked for once; never more than the burst and one second's rate.
+        assert storm["exchanges"] == identities
+        assert storm["most_in_a_second"] <= BURST_MAX + EXCHANGE_RATE_MAX
+        assert storm["in_flight_max"] <= IN_FLIGHT_MAX
+    assert len(identity["handshakes"]) == 4
+    assert all(0 < one["p50_ms"] <= one["p99_ms"] for one in identity["handshakes"].values())
 
 
 def test_a_number_out_of_bounds_is_refused_in_one_line():

@@ -1,0 +1,1 @@
+"""`python -m bench.identity`: what identities, tokens and connections cost."""
