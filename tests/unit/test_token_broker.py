@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -25,6 +26,7 @@ from fakes.http import exchange_headers, post
 from fakes.keys import FakeKeys
 from fakes.loose_google import FakeGoogle, serving
 from fakes.tokens import jwt_authority
+from spangate.adapters import token_broker
 from spangate.adapters.broker_door import broker_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.google_http import Google, GoogleEndpoints
@@ -37,7 +39,7 @@ from spangate.broker.answers import Grant
 from spangate.broker.cache import EXCHANGE_RATE_MAX, IN_FLIGHT_MAX
 from spangate.broker.diagnosis import ChainBroken, GoogleAway
 from spangate.errors import Broken, PeersFault, TryAgain
-from spangate.model.google import GoogleFederation, Impersonation
+from spangate.model.google import GoogleFederation, Impersonation, SubjectTokenType
 from spangate.model.identity import SpiffeId
 
 ACCOUNT = "shop-db@shop-project.iam.gserviceaccount.com"
@@ -396,3 +398,25 @@ def test_the_process_says_why_it_cannot_start(tmp_path: Path, more: list[str], m
     done = subprocess.run(argv, capture_output=True, timeout=30, check=False)
     assert done.returncode == 2
     assert message in done.stdout
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_certificate_for_an_exchange_is_given_up_after_it_so_that_no_rotation_waits_for_it(fails: bool) -> None:
+    asked: list[tuple[str, object]] = []
+
+    class Authority(SvidClient):
+        def __init__(self) -> None:
+            pass
+
+        def ask(self, method: str, path: str, body: object) -> dict[str, object]:
+            asked.append((f"{method} {path}", body))
+            raise TryAgain("away just now")
+
+    names = []
+    for kind in (SubjectTokenType.MTLS, SubjectTokenType.JWT):
+        with contextlib.suppress(PeersFault), token_broker._held_for_an_exchange(Authority(), kind) as holder:
+            names.append(holder)
+            if fails:
+                raise PeersFault("Google says no")
+    assert asked == [("POST /gone", {"instance": names[0]})]
+    assert len(set(names)) == 2

@@ -7,8 +7,10 @@ Not here: which exchange is next (broker/cache.py), HTTP (google_http.py), the d
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime, timedelta
@@ -32,6 +34,8 @@ WAITING_MAX = 16_384
 # A federated token lives no longer than the token that it was exchanged for. This one is shown to Google alone, at
 # once; with the authority's usual five minutes, everybody's token would have to be renewed every other minute.
 SUBJECT_TOKEN_SECONDS = 3600
+# Names the holder of a certificate for one exchange; never met twice.
+_HOLDER_BYTES = 16
 # How often tokens that are due are looked for; they have minutes left.
 TEND_SECONDS = 1.0
 # How often the queue is looked at while the rate holds it back: a fiftieth of a second is one exchange.
@@ -202,14 +206,27 @@ def exchange_with(google: Google, authority: SvidClient) -> Exchange:
     """Exchanges what the authority says of an identity for Google's token, and that for a service account's."""
 
     def exchange(identity: SpiffeId, federation: GoogleFederation) -> Grant:
-        grant = google.exchange(federation, *_subject(authority, identity, federation))
+        with _held_for_an_exchange(authority, federation.subject_token) as holder:
+            grant = google.exchange(federation, *_subject(authority, identity, federation, holder))
         return grant if federation.impersonation is None else google.impersonate(federation, grant)
 
     return exchange
 
 
+@contextlib.contextmanager
+def _held_for_an_exchange(authority: SvidClient, kind: SubjectTokenType) -> Iterator[str]:
+    """A name under which a certificate is asked for, and given up afterwards: no rotation of roots waits for it."""
+    holder = f"broker-{secrets.token_hex(_HOLDER_BYTES)}"
+    try:
+        yield holder
+    finally:
+        if kind is SubjectTokenType.MTLS:
+            with contextlib.suppress(SpangateError):
+                authority.ask("POST", "/gone", {"instance": holder})
+
+
 def _subject(
-    authority: SvidClient, identity: SpiffeId, federation: GoogleFederation
+    authority: SvidClient, identity: SpiffeId, federation: GoogleFederation, holder: str
 ) -> tuple[SubjectToken, ClientCertificate | None]:
     """What `identity` is known to Google by: made for this exchange, for exactly this identity."""
     kind = federation.subject_token
@@ -219,7 +236,7 @@ def _subject(
         token, _ = authority.token(identity, [federation.token_audience], seconds)
         _check_subject(token, identity, federation)
         return SubjectToken(kind, token), None
-    svid = authority.fetch(identity)
+    svid = authority.fetch(identity, holder)
     certificate = ClientCertificate(svid.secrets.chain_pem, svid.secrets.key_pem)
     return certificate_chain_token(svid.chain_der), certificate
 
