@@ -8,6 +8,7 @@ stream is told.
 
 from __future__ import annotations
 
+import resource
 import selectors
 import socket
 import subprocess
@@ -19,11 +20,11 @@ from pathlib import Path
 
 from hpack import Encoder, NeverIndexedHeaderTuple
 
-from bench.identity.descriptors import more_descriptors
 from bench.parts.numbers import table
 from bench.parts.processes import START_SECONDS_MAX, BenchError, cpu_seconds, resident_kib
 from bench.parts.program import Found
 from bench.parts.rig import listens
+from spangate.adapters.workload_server import raise_descriptors
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles")
@@ -32,6 +33,8 @@ OPEN_SECONDS_MAX = 120.0
 NEWS_SECONDS_MAX = 60.0
 # As many as a server's queue for new connections holds.
 AT_ONCE = 100
+# As many are looked at where the system sets no bound; enough for all streams that can be asked for.
+_DESCRIPTORS_MAX = 131_072
 # Descriptors of this program that are no connections.
 _OTHERS = 64
 # The server's own bound: half of the descriptors, two for a connection, and of that no user has more than this share.
@@ -108,7 +111,9 @@ def measure(folder: Path, streams: int) -> Found:
 
 
 def _connections_allowed() -> int:
-    descriptors = more_descriptors()
+    raise_descriptors()
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = _DESCRIPTORS_MAX if descriptors == resource.RLIM_INFINITY else descriptors
     return min(descriptors - _OTHERS, int(descriptors // _SERVERS_SHARE * _USERS_SHARE))
 
 

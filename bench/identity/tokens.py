@@ -34,7 +34,7 @@ from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.svid_client import SvidClient
 from spangate.adapters.svid_door import svid_app
-from spangate.adapters.token_broker import Exchange, TokenBroker, exchange_with
+from spangate.adapters.token_broker import WAITING_MAX, Exchange, TokenBroker, exchange_with
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import KeptJwtKeys
@@ -49,8 +49,8 @@ FEDERATION = GoogleFederation("123456789012", "mesh", "spangate")
 # Of the size of Google's.
 TOKEN = "ya29." + "x" * 1024
 TOKEN_SECONDS = 3600
-# How many ask for each identity at the same moment.
-ASKERS = 3
+# How many ask for each identity at the same moment, as far as the broker lets so many wait.
+ASKERS_MAX = 3
 SECONDS = 30.0
 
 
@@ -162,8 +162,9 @@ def _storm(folder: Path, count: int) -> dict[str, float]:
         broker.replace(dict.fromkeys(identities, FEDERATION))
         broker.start()
         stack.callback(broker.stop)
+        askers = max(1, min(ASKERS_MAX, WAITING_MAX // count))
         begin = time.monotonic()
-        futures = [(identity, broker.request(identity)) for _ in range(ASKERS) for identity in identities]
+        futures = [(identity, broker.request(identity)) for _ in range(askers) for identity in identities]
         patience = count / EXCHANGE_RATE_MAX * 4 + SECONDS
         for identity, future in futures:
             if future.result(max(0.1, begin + patience - time.monotonic())).identity != identity:

@@ -11,13 +11,12 @@ import sys
 import threading
 from pathlib import Path
 
-from bench.identity.descriptors import more_descriptors
 from bench.parts.rig import CHECKOUT, TRUST_DOMAIN
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.workload_issuers import AuthorityIssuer
-from spangate.adapters.workload_server import OneForUser, WorkloadServer
+from spangate.adapters.workload_server import OneForUser, WorkloadServer, raise_descriptors
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
@@ -26,7 +25,7 @@ from spangate.authority.rotation import RootStaged
 
 def main(socket: Path) -> None:
     """Until standard input ends."""
-    more_descriptors()
+    raise_descriptors()
     clock, keys = SystemClock(), SystemKeys()
     authority = Authority.create(TRUST_DOMAIN, clock, keys, lock=threading.RLock())
     tokens = JwtAuthority(
