@@ -19,10 +19,12 @@ from spangate.model.identity import SpiffeId
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who reports: `instance` is this running program, `kind` what people call it."""
+    """Who reports: `instance` is this running program, `kind` what people call it. Who only trusts has no identity, but
+    a word for people.
+    """
 
     instance: str
-    identity: SpiffeId
+    identity: SpiffeId | str
     kind: str
 
 

@@ -35,7 +35,7 @@ from spangate.authority.rotator import Rotator, Status
 BODY_BYTES_MAX = 32 * 1024
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INSTANCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-_KIND = re.compile(r"[a-z ]{1,32}", re.ASCII)
+_KIND = re.compile(r"[A-Za-z ]{1,32}", re.ASCII)
 _REPORT = {"instance": str, "identity": str, "kind": str, "trusts": list, "uses": str}
 Alive = Callable[[Request], Callable[[], bool] | None]
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spangate.adapters.attest_client import AttestClient
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import request_pem
+from spangate.adapters.peer_client import Peer, gone, report
 from spangate.adapters.svid_client import Svid, SvidClient, verified
 from spangate.authority.ca import Authority, Clock
 from spangate.authority.founding import Keys
@@ -21,6 +23,7 @@ from spangate.model.identity import SpiffeId
 
 # What people call whoever reports here.
 KIND = "Workload API"
+FOR_BUNDLES = "for bundles"
 
 
 class AuthorityIssuer:
@@ -60,7 +63,7 @@ class AuthorityIssuer:
         """Whether the certificate is to be made anew. Raises what Peers.seen raises."""
         if self._peers is None:
             return False
-        who = "for bundles" if identity is None else str(identity)
+        who = FOR_BUNDLES if identity is None else str(identity)
         return self._peers.seen(holder, who, kind=KIND, trusts=trusts, uses=uses).renew
 
     def gone(self, holder: str) -> None:
@@ -78,9 +81,9 @@ class DoorIssuer:
         self._trust_domain = trust_domain
         self._clock = clock
 
-    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:  # noqa: ARG002 - as long as nothing is reported
+    def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:
         """A certificate for a fresh key. Raises what SvidClient.fetch raises."""
-        return _given(self._client().fetch(identity))
+        return _given(self._client().fetch(identity, holder))
 
     def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:
         """A token. Raises what SvidClient.token raises."""
@@ -98,15 +101,17 @@ class DoorIssuer:
         return validate_jwt_svid(token, audience, self.bundles().jwks, self._clock.now())
 
     def signer(self) -> str:
-        """Not told by the door; certificates are made anew in time."""
+        """Not told by the door; the answer to a report says when a certificate is to be made anew."""
         return ""
 
-    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:  # noqa: ARG002
-        """Nobody is told: a rotation waits until certificates have ended."""
-        return False
+    def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:
+        """Whether the certificate is to be made anew. Raises as SvidClient.fetch."""
+        who = FOR_BUNDLES if identity is None else identity
+        return report(self._client(), Peer(holder, who, KIND), Holding(trusts, uses)).renew
 
     def gone(self, holder: str) -> None:
-        """Nobody is told."""
+        """Nobody has it any more. Raises as SvidClient.fetch."""
+        gone(self._client(), Peer(holder, FOR_BUNDLES, KIND))
 
 
 class PodIssuer:
