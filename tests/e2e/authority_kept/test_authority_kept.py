@@ -63,6 +63,9 @@ def test_keys_in_a_token_outlive_a_restart_and_are_nowhere_else(emulator: None, 
     try:
         assert second.svid(CHECKOUT).secrets.bundle_pem == svid.secrets.bundle_pem
         assert (keys.returncode, spangate("jwks", cwd=folder).stdout) == (0, keys.stdout)
+        # A kill is no restart of `up`: its next process is handed the PIN, and logs in to the token anew.
+        second.kill_part("authority_process")
+        assert second.svid(CHECKOUT).secrets.bundle_pem == svid.secrets.bundle_pem
         with Client(second.running["gateway"], credentials(svid, svid)) as client:
             assert client.session(DATABASE).startswith(DATABASE)
     finally:
