@@ -2,7 +2,7 @@
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
          -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
-            allow: -role, -tag, -owner, -subject (the identity that it is about, under no alias), where the database says
+            allow: -role, -tag, -owner, -subject (whom it is about, under no alias), where the database says
             so -keep-tags: 1 and -context, and -broker: 1 where the request is to be sent on with an access token; a
             denial: -reason, -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
