@@ -15,7 +15,7 @@ from fakes.keys import FakeKeys
 from fakes.loose_google import Answer, Asked, FakeGoogle, serving
 from spangate.adapters import google_http
 from spangate.adapters.clock import SystemClock
-from spangate.adapters.google_http import ClientCertificate, Google, GoogleEndpoints
+from spangate.adapters.google_http import ClientCertificate, Google, GoogleEndpoints, beside_emulator
 from spangate.adapters.svid_client import sign_here
 from spangate.authority.ca import Authority
 from spangate.broker.answers import ANSWER_BYTES_MAX, Grant
@@ -228,3 +228,12 @@ def test_errors_are_ours(fake: FakeGoogle, google: Google) -> None:
     fake.answers = answering(500, b"")
     with pytest.raises(SpangateError):
         google.impersonate(IMPERSONATING, Grant("spangate-standin.x", 1.0))
+
+
+@pytest.mark.parametrize("name", ["sts", "sts_mtls", "iam_credentials"])
+def test_no_token_of_googles_goes_to_an_emulator(name: str) -> None:
+    here = {"sts": "http://127.0.0.1:1", "sts_mtls": "https://127.0.0.1:2", "iam_credentials": "http://127.0.0.1:3"}
+    assert beside_emulator(GoogleEndpoints(**here)) == GoogleEndpoints(**here)
+    usual = getattr(GoogleEndpoints(), name)
+    with pytest.raises(YourFault, match=f"tokens of `{usual}` do not go to an emulator"):
+        beside_emulator(GoogleEndpoints(**{**here, name: usual}))

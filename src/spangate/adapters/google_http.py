@@ -201,6 +201,20 @@ def _check_endpoint(url: str) -> None:
         )
 
 
+def beside_emulator(endpoints: GoogleEndpoints) -> GoogleEndpoints:
+    """`endpoints`, if none is Google's own: an emulator is spoken to in the clear, whatever token is sent along.
+
+    Raises YourFault.
+    """
+    for url in (endpoints.sts, endpoints.sts_mtls, endpoints.iam_credentials):
+        if not _is_loopback(urlsplit(url).hostname or ""):
+            raise YourFault(
+                f"tokens of `{url}` do not go to an emulator, which is spoken to in the clear",
+                help="name a Spanner with --spanner; or give --sts, --sts-mtls and --iam-credentials of this machine",
+            )
+    return endpoints
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from spangate.adapters.google_http import GoogleEndpoints
+from spangate.adapters.google_http import GoogleEndpoints, beside_emulator
 from spangate.adapters.intent_files import IntentWatcher
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
@@ -167,6 +167,8 @@ class Tokens:
             endpoints, ca_file = self._standin.endpoints, self._standin.ca_file
             self._standin_part = Part(self._standin.start(), self._standin.start)
             self.parts.append(self._standin_part)
+        elif live_at:
+            beside_emulator(endpoints)
         # Where the broker exchanges tokens.
         self.sts = endpoints.sts
         log = state.fresh_log("broker")

@@ -34,14 +34,18 @@ def doctor(identity: AsOption, intent: IntentOption = Path(INTENT_FILE), as_json
     from spangate.app.doctor.walk import walk
     from spangate.app.doctor.world import World
 
-    links = Chain(identity, World(intent), SystemClock()).links()
+    world = World(intent)
+    links = Chain(identity, world, SystemClock()).links()
     width = max(len(link.name) for link in links)
     found: list[Finding] = []
-    for finding in walk(links):
-        found.append(finding)
-        if not as_json:
-            for line in finding_lines(finding, width):
-                out.print(line)
+    try:
+        for finding in walk(links):
+            found.append(finding)
+            if not as_json:
+                for line in finding_lines(finding, width):
+                    out.print(line)
+    finally:
+        world.farewell()
     out.print(json.dumps(findings_json(identity, found)) if as_json else summary(found))
     return 0 if fine(found) else 1
 

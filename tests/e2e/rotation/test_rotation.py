@@ -364,3 +364,12 @@ def test_a_program_that_uses_the_workload_api_of_run_is_waited_for_and_follows(u
     # Both are trusted before the new one signs, and until nothing of the old one is in use.
     assert {"trusts": sorted([old, new]), "uses": [old]} in lines, (lines, complaints)
     assert lines[-1] == {"trusts": [new], "uses": [new]}
+
+
+def test_a_doctor_that_has_looked_holds_nothing_up(up: Up) -> None:
+    before = status(up)["roots"][0]["fingerprint"]
+    done = spangate("doctor", "--as", "reports", cwd=up.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    begin(up)
+    until(up, "STEADY")
+    assert status(up)["roots"][0]["fingerprint"] != before

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
@@ -24,6 +26,7 @@ from spangate.adapters.envoy import envoy_path
 from spangate.adapters.gateway_roots import RootsReader
 from spangate.adapters.intent_files import read_intent
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.peer_client import Peer, gone
 from spangate.adapters.ports import LOOPBACK
 from spangate.adapters.state import Running, StateDirectory
 from spangate.adapters.svid_client import Svid, SvidClient
@@ -31,11 +34,13 @@ from spangate.app.google import broker_socket
 from spangate.app.identities import identity_named
 from spangate.app.policies import policy_of
 from spangate.broker.token import AccessToken
+from spangate.errors import SpangateError
 from spangate.model.identity import SpiffeId
 from spangate.model.policy import Policy
 
 # Beside the authority's socket; where checkpoint_door.py answers.
 _CHECKPOINT = "checkpoint.sock"
+_INSTANCE_BYTES = 16
 
 
 class World:
@@ -43,6 +48,13 @@ class World:
 
     def __init__(self, intent: Path) -> None:
         self._intent = intent
+        # A certificate that nobody answers for holds up a rotation until it has ended, an hour later.
+        self._peer = Peer(secrets.token_hex(_INSTANCE_BYTES), "doctor", "doctor")
+
+    def farewell(self) -> None:
+        """Says that the certificates it was given, and their keys, are gone. Nobody who is away has to be told."""
+        with suppress(SpangateError):
+            gone(SvidClient(Path(self.running().authority_socket), SystemKeys()), self._peer)
 
     def environment(self, *, emulator: bool) -> str:
         """As Probes."""
@@ -83,7 +95,7 @@ class World:
 
     def svid(self, running: Running, identity: SpiffeId) -> Svid:
         """As Probes."""
-        svid = SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity)
+        svid = SvidClient(Path(running.authority_socket), SystemKeys()).fetch(identity, self._peer.instance)
         if running.gateway_is_own:
             return svid
         return replace(svid, secrets=replace(svid.secrets, bundle_pem=RootsReader(Path(running.gateway_roots)).pem))
