@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +32,16 @@ REPORTS = SpiffeId.workload(TRUST_DOMAIN, "analytics", "reports")
 
 
 class SwitchedIssuer:
-    """A real authority's, which a test may swap for another's or break."""
+    """A real authority's, which a test may swap for another's, hold up or break."""
 
     def __init__(self, **authority: Any) -> None:
         self.authority = authority
         self.failing: Exception | None = None
         self.calls: list[str] = []
+        self.let_go: list[str] = []
+        # While this is not set, whoever asks for anything waits; `entered` says that somebody does.
+        self.open, self.entered = threading.Event(), threading.Event()
+        self.open.set()
         self.swap()
 
     def swap(self) -> None:
@@ -50,8 +55,14 @@ class SwitchedIssuer:
 
     def _note(self, what: str) -> None:
         self.calls.append(what)
+        self._wait()
         if self.failing is not None:
             raise self.failing
+
+    def _wait(self) -> None:
+        if not self.open.is_set():
+            self.entered.set()
+            self.open.wait(10)
 
     def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:
         self._note("x509")
@@ -62,6 +73,7 @@ class SwitchedIssuer:
         return self.inner.jwt_svid(identity, audiences)
 
     def bundles(self) -> Bundles:
+        self._wait()
         return self.inner.bundles()
 
     def validate(self, token: str, audience: str) -> ValidJwt:
@@ -75,6 +87,7 @@ class SwitchedIssuer:
         return self.inner.report(holder, identity, trusts, uses)
 
     def gone(self, holder: str) -> None:
+        self.let_go.append(holder)
         self.inner.gone(holder)
 
 

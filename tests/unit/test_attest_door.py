@@ -20,11 +20,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from fakes.cluster import AUDIENCE, ISSUER, Cluster
+from fakes.leaks import NO_TOKENS, leaks
 from fakes.tokens import jwt_authority
-from spangate.adapters import tls_server
+from spangate.adapters import attest_client, tls_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.attest_door import BODY_BYTES_MAX, AttestDoor
 from spangate.adapters.authority_store import AuthorityFile
+from spangate.adapters.bearer_file import TOKEN_BYTES_MAX
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.cluster_keys import KeyFile
 from spangate.adapters.keys import SystemKeys, request_pem
@@ -179,6 +181,40 @@ def test_a_token_that_was_replaced_is_read_again(site: Site) -> None:
     site.cluster.forget()
     site.publish()
     assert client.fetch().identity == CHECKOUT
+
+
+@pytest.mark.parametrize("content", NO_TOKENS)
+def test_a_file_that_does_not_hold_one_token_is_shown_to_nobody(site: Site, content: bytes) -> None:
+    client = site.client()
+    site.token_file.write_bytes(content)
+    for ask in (client.fetch, lambda: client.token(("db",))):
+        with pytest.raises(YourFault, match="does not hold one token") as caught:
+            ask()
+        assert str(site.token_file) in caught.value.message
+        assert not leaks(caught.value)
+
+
+def test_a_token_file_that_is_empty_missing_or_too_long_is_said(site: Site) -> None:
+    client = site.client()
+    for content, reason in ((b"\n", "does not hold one token"), (b"a" * (TOKEN_BYTES_MAX + 1), "is longer than")):
+        site.token_file.write_bytes(content)
+        with pytest.raises(YourFault, match=reason):
+            client.fetch()
+    site.token_file.unlink()
+    with pytest.raises(YourFault, match="cannot read"):
+        client.fetch()
+
+
+def test_a_token_may_have_white_space_around_it(site: Site) -> None:
+    site.token_file.write_text(f" {site.cluster.token()}\r\n\n")
+    assert site.client().fetch().identity == CHECKOUT
+
+
+def test_what_the_http_library_complains_of_is_not_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attest_client, "read_bearer", lambda _: "SECRET-1\neyJSECRET-2")
+    with pytest.raises(TryAgain, match="cannot be asked") as caught:
+        site.client().fetch()
+    assert not leaks(caught.value)
 
 
 def test_a_token_of_another_account_does_not_change_who_a_program_is(site: Site) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from fakes.cluster import ApiServer, Cluster, api_server
+from fakes.leaks import NO_TOKENS, leaks
+from spangate.adapters import cluster_keys
 from spangate.adapters.cluster_keys import (
     AGAIN_SECONDS,
     DOCUMENT_BYTES_MAX,
@@ -130,6 +132,29 @@ def test_a_bearer_token_is_shown_where_it_is_needed_and_read_each_time(cluster: 
         token.write_text("right\n")
         watch.now += AGAIN_SECONDS
         assert keys.keys("key-0")
+
+
+@pytest.mark.parametrize("content", NO_TOKENS)
+def test_a_file_that_does_not_hold_one_token_is_shown_to_nobody(
+    server: ApiServer, tmp_path: Path, content: bytes
+) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(content)
+    with pytest.raises(YourFault, match="does not hold one token") as caught:
+        keys_of(server, token=token).keys("key-0")
+    assert not leaks(caught.value)
+    assert server.asked == 0
+
+
+def test_what_the_http_library_complains_of_is_not_said(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    monkeypatch.setattr(cluster_keys, "read_bearer", lambda _: "SECRET-1\neyJSECRET-2")
+    with pytest.raises(TryAgain, match="cannot ask for the cluster's keys") as caught:
+        keys_of(server, token=token).keys("key-0")
+    assert not leaks(caught.value)
 
 
 @pytest.mark.parametrize("url", ["http://x/jwks", "ftp://x", "https://", "https://u:p@x/", "https://x/#a", "x"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fakes import shop
+from spangate.app.google_store import check_provider, googles_own_store
 from spangate.model.google import CLOUD_SCOPE, GoogleFederation, Impersonation, SubjectTokenType
 
 ACCOUNT = "shop-db@my-project.iam.gserviceaccount.com"
@@ -69,3 +70,13 @@ def test_the_version_does_not_change_with_how_it_is_written() -> None:
     one = google(f", scopes: [{', '.join(scopes)}]")
     other = google(f", subject_token: jwt, scopes: [{', '.join(reversed(scopes))}]")
     assert shop.policy(one).version == shop.policy(other).version
+
+
+def test_where_certificates_are_shown_to_google_its_store_is_the_providers() -> None:
+    store = googles_own_store(shop.policy(google(", subject_token: mtls")))
+    assert store == check_provider(
+        "projects/123456789012/locations/global/workloadIdentityPools/mesh/providers/spangate"
+    )
+    assert googles_own_store(shop.policy(google())) == ""
+    assert googles_own_store(shop.policy()) == ""
+    assert googles_own_store(None) == ""

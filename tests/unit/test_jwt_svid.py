@@ -245,6 +245,10 @@ REFUSED: dict[str, tuple[Callable[[World], str], str]] = {
     "zip": (headed(zip="DEF"), "`zip`, which is not taken"),
     "nested": (headed(cty="JWT"), "`cty`, which is not taken"),
     "another type": (headed(typ="at+jwt"), "neither JWT nor JOSE"),
+    "a type that is a list": (headed(typ=[]), "neither JWT nor JOSE"),
+    "a type that is an object": (headed(typ={}), "neither JWT nor JOSE"),
+    "a type that is a number": (headed(typ=7), "neither JWT nor JOSE"),
+    "alg a list": (headed(alg=[]), "names no algorithm"),
     "ended": (of(iat=NOW - 600, exp=NOW), "has ended"),
     "not yet": (of(nbf=NOW + 31, exp=NOW + 60), "has not begun"),
     "issued in the future": (of(iat=NOW + 31, exp=NOW + 60), "has not begun"),
@@ -318,6 +322,17 @@ def test_a_small_difference_of_clocks_is_borne_and_no_more(world: World) -> None
     assert validate(world, late).identity == CHECKOUT
 
 
+def test_a_token_that_is_replayed_is_good_for_its_audience_alone_and_to_its_end_alone(world: World) -> None:
+    issued = world.authority.sign(CHECKOUT, (AUDIENCE,))
+    assert validate(world, issued.token) == validate(world, issued.token)
+    with pytest.raises(BadToken, match="it is for another audience"):
+        validate(world, issued.token, "somebody-else")
+    with pytest.raises(BadToken, match="it has ended"):
+        validate(world, issued.token, now=issued.expires_at)
+    # Whoever wants to take each once can: no two are alike.
+    assert world.authority.sign(CHECKOUT, (AUDIENCE,)).token_id != issued.token_id
+
+
 def test_keys_of_one_trust_domain_do_not_speak_for_another(world: World) -> None:
     other = World()
     text = of(sub="spiffe://shop.example/ns/shop/sa/checkout")(other)
@@ -330,6 +345,8 @@ def test_keys_of_one_trust_domain_do_not_speak_for_another(world: World) -> None
     ("change", "reason"),
     [
         ({"use": "enc"}, "not for signatures"),
+        ({"use": ["sig"]}, "not for signatures"),
+        ({"use": {}}, "not for signatures"),
         ({"alg": "ES384"}, "not for its algorithm"),
         ({"kty": "oct", "k": "AA"}, "not for its algorithm"),
         ({"crv": "P-384"}, "not for its algorithm"),

@@ -279,7 +279,9 @@ def forged(header: dict[str, Any], claims: dict[str, Any], secret: bytes | None)
     return f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "HS512", "PS256", "ES384", "", "es256", None, 5])
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "HS256", "HS512", "PS256", "ES384", "", "es256", None, 5, [], {}]
+)
 def test_no_algorithm_but_the_two(google: FakeGoogle, issuer: FakeIssuer, algorithm: Any) -> None:
     token = forged({"alg": algorithm, "kid": "rs"}, issuer.claims(google.clock.now()), None)
     status, body = google.exchange(token)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spangate.adapters.tcp_peer import Address, Descendants, Owner, OwnUser, owner_of
+from spangate.model.unix import OVERFLOW_ID
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LINE = "   5: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 20\n"
@@ -64,6 +65,13 @@ def test_a_connection_that_is_over_is_nobodys() -> None:
 def test_the_listening_end_is_not_taken_for_the_asking_one() -> None:
     with connected() as (client, server):
         assert OwnUser().owner(client, server) != OwnUser().owner(server, client)
+
+
+def test_the_number_that_stands_for_every_unknown_user_admits_nobody(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    for uid, admitted in ((OVERFLOW_ID - 1, True), (OVERFLOW_ID, False)):
+        (tmp_path / "net" / "tcp").write_text(HEAD + LINE.replace(" 1000 ", f" {uid} "))
+        assert OwnUser(uid, tmp_path).admits(CLIENT, SERVER) is admitted
 
 
 def test_without_tables_nobody_is_admitted(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from fakes.workload import (
 from spangate.adapters import workload_door, workload_held
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
+from spangate.adapters.unix_peers import Gone
 from spangate.adapters.workload_server import BySelectors, OneForUser, WorkloadServer
 from spangate.authority.rotation import AllTrustNewRoot, AllUseSigner, RootStaged
 from spangate.authority.workload_api import REQUEST_BYTES_MAX
@@ -51,7 +52,8 @@ from spangate.authority.workload_messages import (
     X509SVIDResponse,
 )
 from spangate.errors import TryAgain, YourFault
-from spangate.model.unix import UnixSelectors
+from spangate.model.identity import SpiffeId
+from spangate.model.unix import UnixPeer, UnixSelectors
 
 ME = str(os.getuid())
 LOOK_SECONDS = 0.05
@@ -262,6 +264,68 @@ def test_another_intent_ends_the_streams_of_who_is_somebody_else_now(start: Star
         assert X509SVIDResponse.FromString(next(again)).svids[0].spiffe_id == str(REPORTS)
         site.server.attester_changed(BySelectors({}))
         assert refusal(again)[0] == "PERMISSION_DENIED"
+
+
+ASKED = {"FetchJWTSVID": JWTSVIDRequest(audience=["db"]).SerializeToString()}
+
+
+def held_up(site: Site, channel: grpc.Channel, method: str) -> Any:
+    """A call that waits for the authority."""
+    site.issuer.open.clear()
+    call = stream(channel, method, request=ASKED.get(method, b""))
+    assert site.issuer.entered.wait(10)
+    return call
+
+
+@pytest.mark.parametrize(
+    ("now", "status"),
+    [({REPORTS: UnixSelectors(user=ME)}, "UNAVAILABLE"), ({}, "PERMISSION_DENIED")],
+)
+@pytest.mark.parametrize("method", [one for one in METHODS if one.startswith("Fetch")])
+def test_another_intent_ends_a_call_that_waits_for_the_authority(
+    start: Start, method: str, now: dict[Any, UnixSelectors], status: str
+) -> None:
+    site = start()
+    with raw(site.path) as channel:
+        call = held_up(site, channel, method)
+        site.server.attester_changed(BySelectors(now))
+        # The loop takes in what it was told first.
+        site.issuer.open.set()
+        assert refusal(call)[0] == status
+        if method == "FetchX509SVID":
+            # Nobody was given it, and nobody renews it.
+            until(lambda: len(site.issuer.let_go) == 1)
+            site.issuer.swap()
+            time.sleep(4 * LOOK_SECONDS)
+            assert site.issuer.calls == ["x509"]
+            assert root_numbers(site) == []
+    assert site.said == []
+
+
+def test_another_intent_that_says_the_same_lets_a_call_that_waits_go_on(start: Start) -> None:
+    site = start()
+    with raw(site.path) as channel:
+        call = held_up(site, channel, "FetchX509SVID")
+        site.server.attester_changed(BySelectors({CHECKOUT: UnixSelectors(user=ME)}))
+        site.issuer.open.set()
+        assert X509SVIDResponse.FromString(next(call)).svids[0].spiffe_id == str(CHECKOUT)
+
+
+def test_a_process_that_ends_while_it_waits_is_given_nothing(start: Start) -> None:
+    class GoneInBetween(BySelectors):
+        asked = 0
+
+        def identity(self, peer: UnixPeer) -> SpiffeId | None:
+            self.asked += 1
+            if self.asked > 1:
+                raise Gone
+            return super().identity(peer)
+
+    site = start(GoneInBetween({CHECKOUT: UnixSelectors(user=ME)}))
+    with raw(site.path) as channel:
+        assert refusal(stream(channel, "FetchX509SVID"))[0] == "UNAVAILABLE"
+    until(lambda: len(site.issuer.let_go) == 1)
+    assert site.said == []
 
 
 def test_another_intent_that_says_the_same_of_a_process_ends_nothing(start: Start) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from spangate.adapters.bearer_file import read_bearer
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import ANSWER_BYTES_MAX, Svid, json_object, refusal, text_of, verified
 from spangate.authority.founding import Keys
@@ -27,7 +28,7 @@ from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import BadSpiffeId, SpiffeId, check_trust_domain
 
 TIMEOUT_SECONDS = 10.0
-# A bundle of three roots has 3 KiB, a token some 1,200 bytes.
+# A bundle of three roots has 3 KiB.
 FILE_BYTES_MAX = 64 * 1024
 _PREFIX = "spiffe://"
 
@@ -98,7 +99,7 @@ class AttestClient:
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
         headers = {"content-type": "application/json"}
         if body is not None:
-            headers["authorization"] = f"Bearer {_text(self._token).strip()}"
+            headers["authorization"] = f"Bearer {read_bearer(self._token)}"
         connection = _Authority(self._host, self._port, self._trusted(), self.authority)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -109,8 +110,11 @@ class AttestClient:
                 f"the certificate at `{self._url}` is not signed under `{self._bundle}`: {error.verify_message}",
                 help="is it the bundle of this authority?",
             ) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise TryAgain(f"the authority at `{self._url}` does not answer: {error}") from error
+        # http.client quotes the header that it complains of, and one of them is the token.
+        except ValueError:
+            raise TryAgain(f"the authority at `{self._url}` cannot be asked, or its answer not be read") from None
         finally:
             connection.close()
         answer = json_object(content)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from spangate.adapters.bearer_file import read_bearer
 from spangate.errors import TryAgain, YourFault
 
 KEPT_SECONDS = 300.0
@@ -31,8 +32,6 @@ PATIENCE_SECONDS = 5.0
 # A key has some 500 bytes; clusters publish two or three.
 DOCUMENT_BYTES_MAX = 256 * 1024
 KEYS_MAX = 64
-# The API server's own token, which the discovery role needs where anonymous requests are off.
-_TOKEN_BYTES_MAX = 16 * 1024
 
 Jwk = Mapping[str, Any]
 
@@ -60,7 +59,8 @@ class ClusterKeys:
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`ca`: whom the server is verified by, a PEM file; the system's if it is not given. `token`: a file with the
-        bearer token that the server is shown. Raises YourFault for a URL that is not of HTTPS.
+        bearer token that the server is shown, which the discovery role needs where anonymous requests are off. Raises
+        YourFault for a URL that is not of HTTPS.
         """
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
@@ -109,8 +109,7 @@ class ClusterKeys:
         headers = {"accept": "application/jwk-set+json, application/json", "host": self._host}
         if self._token is not None:
             # The kubelet replaces it before it ends: read each time.
-            text = _file(self._token, _TOKEN_BYTES_MAX).decode("ascii", "replace").strip()
-            headers["authorization"] = f"Bearer {text}"
+            headers["authorization"] = f"Bearer {read_bearer(self._token)}"
         try:
             context = ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
         except (OSError, ssl.SSLError) as error:
@@ -123,6 +122,9 @@ class ClusterKeys:
             content = answer.read(DOCUMENT_BYTES_MAX + 1)
         except (OSError, http.client.HTTPException) as error:
             raise TryAgain(f"cannot get the cluster's keys from `{self._url}`: {error}") from error
+        # http.client quotes the header that it complains of, and one of them is the token.
+        except ValueError:
+            raise TryAgain(f"cannot ask for the cluster's keys at `{self._url}`") from None
         finally:
             connection.close()
         if answer.status != http.client.OK:

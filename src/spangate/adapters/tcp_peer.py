@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spangate.model.unix import OVERFLOW_ID
+
 # Host, in numbers, and port.
 Address = tuple[str, int]
 
@@ -67,7 +69,7 @@ def _address(text: str) -> Address:
 
 
 class OwnUser:
-    """Lets in every process of the own user."""
+    """Lets in every process of the own user; nobody at all if that is the number of every user unknown here."""
 
     def __init__(self, uid: int | None = None, proc: Path = PROC) -> None:
         self._uid = os.getuid() if uid is None else uid
@@ -75,6 +77,9 @@ class OwnUser:
 
     def owner(self, client: Address, server: Address) -> Owner | None:
         """The client's socket, if it is the own user's."""
+        # In a user namespace the kernel shows every user from outside it by this number.
+        if self._uid == OVERFLOW_ID:
+            return None
         for _ in range(LOOKS_MAX):
             for name in ("tcp", "tcp6"):
                 with contextlib.suppress(OSError), (self._proc / "net" / name).open(encoding="ascii") as table:

@@ -156,9 +156,7 @@ class WorkloadDoor:
                 call.connection.abort()
                 continue
             if now != before:
-                call.finish(
-                    *(_NOBODY if now is None else (Status.UNAVAILABLE, "this process has another identity now"))
-                )
+                call.finish(*(_NOBODY if now is None else _OTHER))
 
     # What grpc_connection.py calls
 
@@ -238,6 +236,19 @@ class WorkloadDoor:
                 self._problem(f"{several.message}; {several.help}")
             return None
 
+    def _still(self, call: Call, identity: SpiffeId) -> bool:
+        """Whether the call is still open, and its process still who it was before it waited. Raises Refused, Gone.
+
+        While it waited it was no stream that `attester_changed` could end. Nothing may be awaited between this and the
+        answer.
+        """
+        if not call.open:
+            return False
+        now = self._identity(call.connection)
+        if now != identity:
+            raise Refused(*(_NOBODY if now is None else _OTHER))
+        return True
+
     def _open_stream(self, call: Call, identity: SpiffeId) -> None:
         if len(self._streams) >= STREAMS_MAX:
             raise Refused(Status.UNAVAILABLE, "there are too many streams")
@@ -253,13 +264,14 @@ class WorkloadDoor:
             self._work(call, self._first_bundles(call, identity))
 
     async def _first_svid(self, call: Call, identity: SpiffeId) -> None:
+        # One that nobody is given after all is said to be gone at the next look.
         held = await self._issue(identity)
-        if call.open:
+        if self._still(call, identity):
             self._wait_for_svid(call, identity, held)
 
     async def _first_bundles(self, call: Call, identity: SpiffeId) -> None:
         bundles = await self._known_bundles()
-        if call.open:
+        if self._still(call, identity):
             self._wait_for_bundles(call, identity, bundles)
 
     def _wait_for_svid(self, call: Call, identity: SpiffeId, held: Held) -> None:
@@ -276,8 +288,9 @@ class WorkloadDoor:
 
     async def _jwt_svid(self, call: Call, identity: SpiffeId, audiences: tuple[str, ...]) -> None:
         token = await self._in_worker(lambda: self._issuer.jwt_svid(identity, audiences))
-        call.send(jwt_svid_answer(identity, token))
-        call.finish(Status.OK)
+        if self._still(call, identity):
+            call.send(jwt_svid_answer(identity, token))
+            call.finish(Status.OK)
 
     async def _validation(self, call: Call, token: str, audience: str) -> None:
         try:
@@ -300,6 +313,8 @@ class WorkloadDoor:
                 await answer
             except Refused as refused:
                 call.finish(refused.status, refused.message)
+            except Gone:
+                call.connection.abort()
             except SpangateError as error:
                 call.finish(_status(error), error.message)
             # A defect must end this call and no other, and be told.

@@ -14,7 +14,8 @@ import shlex
 from collections.abc import Iterable
 
 from spangate.errors import YourFault
-from spangate.model.google import POOL, PROJECT_NUMBER
+from spangate.model.google import POOL, PROJECT_NUMBER, SubjectTokenType
+from spangate.model.policy import Policy
 
 # Its name in `spangate rotate --confirm`.
 GOOGLE_STORE = "google"
@@ -32,6 +33,14 @@ def check_provider(text: str) -> str:
             help="projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER, with the number",
         )
     return text
+
+
+def googles_own_store(policy: Policy | None) -> str:
+    """The provider in whose store Google has the authority's root; nothing where tokens are shown, not certificates."""
+    google = None if policy is None else policy.google
+    if google is None or google.subject_token is not SubjectTokenType.MTLS:
+        return ""
+    return google.provider_name
 
 
 def trust_store(roots: Iterable[str]) -> str:

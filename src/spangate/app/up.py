@@ -29,7 +29,7 @@ from spangate.app.authority_part import plan_authority
 from spangate.app.gate_parts import gateway_certificate, plan_checkpoint, start_gateway
 from spangate.app.gateway_trust import read_trust
 from spangate.app.google_part import Tokens
-from spangate.app.google_store import GOOGLE_STORE
+from spangate.app.google_store import GOOGLE_STORE, googles_own_store
 from spangate.app.real_spanner import RealSpanner, check_with_real
 from spangate.app.spanner_part import make_live_databases, start_spanner
 from spangate.app.starting import Starting
@@ -140,6 +140,7 @@ def _start(
     # Before anything is started, unless a schema has to be asked of what is started.
     policy = None if lives else load_policy(options.intent)
     trust = read_trust(options.intent, options.svid_directory, problem=notice)
+    trust_store = options.google_trust_store or (googles_own_store(policy) if options.spanner is not None else "")
     state = StateDirectory(options.intent)
     state.make()
     stack.enter_context(state.locked())
@@ -164,7 +165,7 @@ def _start(
         runtime=runtime,
         log=state.fresh_log("authority"),
         rotate_every=options.rotate_every,
-        stores=(GOOGLE_STORE,) if options.google_trust_store else (),
+        stores=(GOOGLE_STORE,) if trust_store else (),
         intent=options.intent,
         workload=options.workload_socket,
         kubernetes=options.kubernetes,
@@ -246,7 +247,7 @@ def _start(
         spanner=spanner,
         emulator=options.spanner is None,
         project=_project(policy),
-        google_trust_store=options.google_trust_store,
+        google_trust_store=trust_store,
         sts="" if tokens is None else tokens.sts,
         spanner_ca="" if options.spanner is None else str(options.spanner.ca_file),
     )

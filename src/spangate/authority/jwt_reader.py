@@ -69,7 +69,7 @@ def read_token(text: str) -> UnverifiedToken:
         raise BadToken("its header names no algorithm")
     if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id) or len(key_id) > KEY_ID_CHARACTERS_MAX:
         raise BadToken("its header names no key, or in a way that no key is named")
-    if type_ not in _TYPES:
+    if not isinstance(type_, str) or type_ not in _TYPES:
         raise BadToken("its type is neither JWT nor JOSE")
     return UnverifiedToken(algorithm, key_id, claims, text)
 

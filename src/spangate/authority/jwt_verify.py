@@ -55,7 +55,8 @@ def _key(jwk: Mapping[str, Any], algorithm: str, uses: frozenset[str]) -> ECKey 
     kind, size = _KEY_OF[algorithm]
     if jwk.get("kty") != kind or jwk.get("alg", algorithm) != algorithm:
         raise BadToken("the key of that id is not for its algorithm")
-    if "use" in jwk and jwk["use"] not in uses:
+    use = jwk.get("use")
+    if "use" in jwk and (not isinstance(use, str) or use not in uses):
         raise BadToken("the key of that id is not for signatures")
     wanted = ("kty", "n", "e") if kind == "RSA" else ("kty", "crv", "x", "y")
     public = {name: jwk[name] for name in wanted if isinstance(jwk.get(name), str)}

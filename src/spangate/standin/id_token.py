@@ -51,7 +51,7 @@ def verify_id_token(text: str, oidc: Oidc, audiences: frozenset[str], now: datet
     """What the token says, once it is believed. `audiences`: those that stand for the provider. Raises Refused."""
     header, claims = _parts(text)
     algorithm = header.get("alg")
-    if algorithm not in ALGORITHMS:
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise answers.unsupported_algorithm(str(algorithm)[:16])
     issuer = claims.get("iss")
     if issuer != oidc.issuer:
@@ -61,7 +61,7 @@ def verify_id_token(text: str, oidc: Oidc, audiences: frozenset[str], now: datet
     if not isinstance(named, list) or len(named) > AUDIENCES_MAX or not audiences.intersection(map(str, named)):
         shown = ", ".join(map(str, named[:AUDIENCES_MAX])) if isinstance(named, list) else str(named)
         raise answers.wrong_audience(shown)
-    _check_signature(text, str(algorithm), header.get("kid"), oidc, keys)
+    _check_signature(text, algorithm, header.get("kid"), oidc, keys)
     return IdToken(claims, _end(claims, now))
 
 

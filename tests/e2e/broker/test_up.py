@@ -43,9 +43,11 @@ def session(up: Up, identity=CHECKOUT) -> bytes | Refused:
         return client.call("CreateSession", types.CreateSessionRequest(database=DATABASE))
 
 
-def test_programs_work_parts_come_back_and_no_token_shows(start_up: Callable[..., Up], tmp_path: Path) -> None:
-    """By certificate; by token, the other tests with the shop do."""
-    google = GOOGLE.replace("}", ", subject_token: mtls}")
+@pytest.mark.parametrize("subject", ["", ", subject_token: mtls"], ids=["by token", "by certificate"])
+def test_programs_work_parts_come_back_and_no_token_shows(
+    start_up: Callable[..., Up], tmp_path: Path, subject: str
+) -> None:
+    google = GOOGLE.replace("}", f"{subject}}}")
     up = start_up(folder_with(tmp_path, google), "--workers", "1").wait_until_up()
     up.program("loader", "load.py")
     assert "which is not Google" in up.printed
@@ -82,3 +84,4 @@ def shows_no_token(up: Up) -> None:
     for pid in [up.process.pid, *descendants(up.process.pid)]:
         for name in ("cmdline", "environ"):
             assert PREFIX not in Path(f"/proc/{pid}/{name}").read_bytes()
+    assert PREFIX not in up.printed.encode()

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -280,6 +281,34 @@ def test_a_chain_of_another_shape_is_refused(own_site: Site, gateway: Gateway, t
         client.call(SERVICE + "ExecuteSql", framed(encode(SELECT)), {})
     (line,) = audit.wait(1)
     assert (line["reason"], line["decision"], line["identity"]) == ("untrusted-certificate", "refuse", None)
+
+
+def test_no_session_is_resumed_so_that_every_connection_shows_its_certificate(
+    own_site: Site, gateway: Gateway, tmp_path: Path
+) -> None:
+    svid = own_site.svid(CHECKOUT)
+    file = tmp_path / "client.pem"
+    file.write_text(svid.secrets.key_pem + svid.secrets.chain_pem)
+    context = ssl.create_default_context(cadata=svid.secrets.bundle_pem)
+    context.load_cert_chain(file)
+    context.set_alpn_protocols(["h2"])
+    host, _, port = gateway.address.rpartition(":")
+
+    def connect(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        with (
+            socket.create_connection((host, int(port)), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secure,
+        ):
+            # A ticket comes, if one does, with the first bytes of the other side.
+            secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+            assert secure.recv(1)
+            return bool(secure.session_reused), secure.session
+
+    reused, session = connect(None)
+    assert not reused
+    assert session is None or not session.has_ticket
+    if session is not None:
+        assert not connect(session)[0]
 
 
 def test_without_tls_nobody_is_answered(gateway: Gateway) -> None:
