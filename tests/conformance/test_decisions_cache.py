@@ -173,16 +173,27 @@ def test_a_decision_under_another_epoch_serves_its_request_and_is_not_kept(worke
     stream = begin(worker, "SELECT 1")
     assert stream.call is not None
     checkpoint.epoch = NEW
+    before = checkpoint.epochs_asked
+    stream.reply(checkpoint(stream.call))
+    # It is reason enough to look at once which policy is the newer one.
+    assert stream.call.path == b"/epoch"
     stream.reply(checkpoint(stream.call))
     assert stream.admitted
-    # And it is reason enough to look at once.
-    before = checkpoint.epochs_asked
+    assert checkpoint.epochs_asked == before + 1
     query(worker, checkpoint, "SELECT 1")
     assert checkpoint.epochs_asked == before + 1
     assert len(checkpoint.asked) == 3
 
 
-def test_an_answer_of_the_old_policy_that_comes_late_is_not_kept_under_the_new(worker, checkpoint):
+def test_a_decision_under_another_epoch_is_void_while_nobody_says_which_is_the_newer_one(worker, checkpoint):
+    query(worker, checkpoint, "SELECT 0")
+    checkpoint.epoch, checkpoint.replies = NEW, {b"/epoch": AWAY}
+    assert query(worker, checkpoint, "SELECT 1").refusal == NOT_DECIDED
+    checkpoint.comes_back()
+    assert query(worker, checkpoint, "SELECT 1").admitted
+
+
+def test_an_answer_of_the_old_policy_that_comes_late_is_void_and_not_kept_under_the_new(worker, checkpoint):
     query(worker, checkpoint, "SELECT 0")
     late = begin(worker, "SELECT 1")
     assert late.call is not None
@@ -191,8 +202,45 @@ def test_an_answer_of_the_old_policy_that_comes_late_is_not_kept_under_the_new(w
     worker.now_ms += INTERVALS.epoch_check_ms
     assert not query(worker, checkpoint, "SELECT 0").admitted
     late.reply(allowed)
-    assert late.admitted
+    while late.call is not None:
+        late.reply(checkpoint(late.call))
+    assert late.refusal == NOT_DECIDED
+    assert b"policy has changed" in late.answered[b"grpc-message"]
     assert not query(worker, checkpoint, "SELECT 1").admitted
+
+
+MESH = IDENTITY.replace(b"shop.example", b"mesh.example")
+ALIASED = {b"x-spangate-aliases": b"mesh.example=shop.example"}
+
+
+@pytest.mark.parametrize(("before", "after"), [(ALIASED, {}), ({}, ALIASED)])
+def test_who_opened_the_session_and_whom_the_decision_is_about_must_be_the_same(worker, checkpoint, before, after):
+    """An alias comes or goes, and until its next look at the epoch the worker does not know."""
+    checkpoint.told = before
+    assert query(worker, checkpoint, "SELECT 0").admitted
+    checkpoint.epoch, checkpoint.told = NEW, after
+    session = seal_name(RAW_SESSION, IDENTITY if before else MESH, DATABASE)
+    stream = worker.send(path("ExecuteSql"), body("SELECT 1", session), checkpoint, tls=Tls(uris=(MESH,)))
+    assert stream.refusal == NOT_DECIDED
+    assert b"policy has changed" in stream.answered[b"grpc-message"]
+    assert checkpoint.asked[-1][0] == MESH
+    # The next one is looked at under the new policy, at once.
+    stream = worker.send(path("ExecuteSql"), body("SELECT 1", session), checkpoint, tls=Tls(uris=(MESH,)))
+    assert stream.refusal == (PERMISSION_DENIED, b"foreign-session")
+    session = seal_name(RAW_SESSION, IDENTITY if after else MESH, DATABASE)
+    assert worker.send(path("ExecuteSql"), body("SELECT 1", session), checkpoint, tls=Tls(uris=(MESH,))).admitted
+
+
+def test_a_decision_about_somebody_else_is_not_used_even_under_the_same_epoch(worker, checkpoint):
+    checkpoint.more = {b"x-spangate-subject": OTHER}
+    before = 0
+    for _ in range(2):
+        stream = query(worker, checkpoint)
+        assert stream.refusal == NOT_DECIDED
+        assert stream.body == body(session=seal_name(RAW_SESSION, IDENTITY, DATABASE))
+        # Remembered or not, each is reason to look at once.
+        assert checkpoint.epochs_asked > before
+        before = checkpoint.epochs_asked
 
 
 def test_a_request_that_waited_for_the_check_is_decided_by_the_new_policy(worker, checkpoint):
@@ -268,6 +316,7 @@ GOOD = {
     b"x-spangate-role": ROLE,
     b"x-spangate-tag": TAG,
     b"x-spangate-owner": OWNER,
+    b"x-spangate-subject": IDENTITY,
 }
 BAD = {b":status": b"200", b"x-spangate-decision": b"deny", b"x-spangate-id": b"d", b"x-spangate-epoch": OLD}
 GARBAGE: dict[str, dict[bytes, bytes]] = {

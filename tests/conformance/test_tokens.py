@@ -202,15 +202,96 @@ def test_another_policy_has_other_tokens(worker, broker):
     assert sent(query(worker, broker)) == b"Bearer spangate-standin.2.checkout"
 
 
-def test_a_token_of_the_old_policy_that_comes_late_serves_its_request_and_is_not_kept(worker, broker):
-    late = open_(worker)
-    while late.call.path != b"/authorize":
-        late.reply(broker(late.call))
+def waiting_for_a_token(worker: Worker, broker: FakeBroker, **options: Any) -> Stream:
+    stream = open_(worker, **options)
+    while stream.call.path != b"/authorize":
+        stream.reply(broker(stream.call))
+    return stream
+
+
+def finish(stream: Stream, broker: FakeBroker) -> Stream:
+    while stream.call is not None:
+        stream.reply(broker(stream.call))
+    assert not stream.failed, stream.log
+    return stream
+
+
+def test_whoever_waited_for_a_token_is_looked_at_again(worker, broker):
+    """The grant may have gone meanwhile, and nobody else may have asked."""
+    waiting = waiting_for_a_token(worker, broker)
+    broker.checkpoint.epoch, broker.checkpoint.allows = b"00000000000f", False
+    worker.now_ms += INTERVALS.broker_timeout_ms - 1
+    assert finish(waiting, broker).refusal == (UNAVAILABLE, b"checkpoint-unavailable")
+    assert b"policy has changed" in waiting.answered[b"grpc-message"]
+    assert b"authorization" not in waiting.headers
+    assert finish(open_(worker), broker).refusal == (PERMISSION_DENIED, b"missing-grant d2")
+
+
+def test_so_is_whoever_waited_for_a_renewal(worker, broker):
+    query(worker, broker)
+    worker.now_ms += INTERVALS.token_check_ms
+    for away in (False, True):
+        waiting = waiting_for_a_token(worker, broker)
+        broker.checkpoint.epoch += b"f"
+        worker.now_ms += INTERVALS.broker_renewal_timeout_ms
+        if away:
+            broker.goes_away()
+        assert not finish(waiting, broker).admitted
+        broker.comes_back()
+        assert sent(query(worker, broker))
+        worker.now_ms += INTERVALS.token_check_ms
+
+
+def test_whoever_waited_for_a_token_under_the_same_policy_goes_on(worker, broker):
+    waiting = waiting_for_a_token(worker, broker)
+    worker.now_ms += INTERVALS.broker_timeout_ms - 1
+    assert sent(finish(waiting, broker)) == FIRST
+
+
+def test_a_root_that_was_retired_while_a_request_waited_is_retired_for_it(worker, broker):
+    waiting = waiting_for_a_token(worker, broker)
+    root = Tls().issuer.removeprefix(b"CN=").removesuffix(b",O=spangate")
+    broker.checkpoint.told = {b"x-spangate-leaving": b"", b"x-spangate-refused": root}
+    worker.now_ms += INTERVALS.broker_timeout_ms - 1
+    assert finish(waiting, broker).refusal == (UNAVAILABLE, b"retired-certificate")
+
+
+def test_a_certificate_that_ended_while_its_request_waited_has_ended(worker, broker):
+    session = seal_name(RAW_SESSION, IDENTITY, DATABASE)
+    body = framed(message("ExecuteSql", sql="SELECT 1", session=session).SerializeToString())
+    waiting = worker.open(path("ExecuteSql"), body, tls=Tls(expires=worker.now_ms // 1000 + 5))
+    while waiting.call.path != b"/authorize":
+        waiting.reply(broker(waiting.call))
+    worker.now_ms += 5_000
+    assert finish(waiting, broker).refusal == (PERMISSION_DENIED, b"untrusted-certificate")
+
+
+def test_a_request_that_waited_is_counted_once_under_a_root_on_its_way_out(worker, broker):
+    root = Tls().issuer.removeprefix(b"CN=").removesuffix(b",O=spangate")
+    broker.checkpoint.told = {b"x-spangate-leaving": root, b"x-spangate-refused": b""}
+    waiting = waiting_for_a_token(worker, broker)
+    assert finish(waiting, broker).counters == {b"spangate_leaving": 1}
+
+
+def test_nobody_gets_the_token_of_an_alias_that_is_none_any_more(worker, broker):
+    broker.checkpoint.told = {b"x-spangate-aliases": b"mesh.example=shop.example"}
+    query(worker, broker)
+    broker.checkpoint.epoch, broker.checkpoint.told = b"00000000000f", {}
+    body = framed(
+        message("ExecuteSql", sql="SELECT 2", session=seal_name(RAW_SESSION, IDENTITY, DATABASE)).SerializeToString()
+    )
+    mesh = Tls(uris=(IDENTITY.replace(b"shop.example", b"mesh.example"),))
+    stream = finish(worker.open(path("ExecuteSql"), body, tls=mesh), broker)
+    assert stream.refusal == (UNAVAILABLE, b"checkpoint-unavailable")
+    assert broker.asked == [IDENTITY]
+
+
+def test_a_token_of_the_old_policy_that_comes_late_is_neither_used_nor_kept(worker, broker):
+    late = waiting_for_a_token(worker, broker)
     broker.checkpoint.epoch = b"00000000000f"
     worker.now_ms += INTERVALS.epoch_check_ms
     query(worker, broker, "SELECT 2", OTHER)
-    late.reply(broker(late.call))
-    assert late.admitted
+    assert finish(late, broker).refusal == (UNAVAILABLE, b"checkpoint-unavailable")
     assert sent(query(worker, broker)) == b"Bearer spangate-standin.3.checkout"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fakes.envoy import Call, Reply
+from fakes.envoy import IDENTITY, Call, Reply
 from fakes.seals import KEYS
 
 ROLE = b"sg_checkout"
@@ -55,6 +55,7 @@ class FakeCheckpoint:
                 b"x-spangate-role": self.role,
                 b"x-spangate-tag": self.tag,
                 b"x-spangate-owner": self.owner,
+                b"x-spangate-subject": self.subject(),
             }
             return Reply({**common, **allow, **self.more})
         deny = {
@@ -63,6 +64,15 @@ class FakeCheckpoint:
             b"x-spangate-status": self.status,
         }
         return Reply({**common, **deny}, self.message)
+
+    def subject(self) -> bytes:
+        """Whom the last question was about, by the aliases that an epoch tells."""
+        identity = self.asked[-1][0] if self.asked else IDENTITY
+        for pair in filter(None, self.told.get(b"x-spangate-aliases", b"").split(b",")):
+            alias, domain = pair.split(b"=")
+            if identity.startswith(b"spiffe://" + alias + b"/"):
+                return b"spiffe://" + domain + identity.removeprefix(b"spiffe://" + alias)
+        return identity
 
     def goes_away(self) -> None:
         self.replies = {b"/epoch": AWAY, b"/decide": AWAY}

@@ -255,7 +255,8 @@ def test_the_door_answers_in_headers() -> None:
     assert (denied["x-spangate-reason"], denied["x-spangate-status"]) == ("unknown-identity", "7")
     assert epoch["x-spangate-seal"] == KEYS
     assert allowed["x-spangate-owner"] == SpiffeId.parse(CHECKOUT).key
-    assert not {"x-spangate-role", "x-spangate-owner", "x-spangate-tag"} & set(denied)
+    assert allowed["x-spangate-subject"] == CHECKOUT
+    assert not {"x-spangate-role", "x-spangate-owner", "x-spangate-tag", "x-spangate-subject"} & set(denied)
     assert not {"x-spangate-keep-tags", "x-spangate-context"} & set(allowed)
     assert denied["x-spangate-id"] in message
 
@@ -390,6 +391,12 @@ def test_a_stranger_under_an_alias_is_a_stranger() -> None:
     assert (decision.reason, decision.identity) == (Reason.UNKNOWN_IDENTITY, STRANGER)
     # Of a policy without that alias it is not the same.
     assert judge(POLICY, FakeStatements(), OLD, sql("SELECT 1"), NOON).identity == OLD
+
+
+def test_an_allow_says_whom_it_is_about_under_no_alias() -> None:
+    with door(lambda _: None, ALIASED) as ask:
+        _, allowed, _ = ask("/decide", shape("CreateSession"), OLD)
+    assert (allowed["x-spangate-decision"], allowed["x-spangate-subject"]) == ("allow", CHECKOUT)
 
 
 @pytest.mark.parametrize(("here", "said"), [(ALIASED, "old.example=shop.example"), (POLICY, None)])

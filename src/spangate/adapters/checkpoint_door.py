@@ -2,9 +2,9 @@
 
     POST /decide  header x-spangate-identity, body: the shape (rpc/shape.py)
          -> 200, headers x-spangate-decision (allow, deny), -id, -epoch, and -remember: 0 if it must not be kept; an
-            allow: -role, -tag, -owner, where the database says so -keep-tags: 1 and -context, and -broker: 1 where the
-            request is to be sent on with an access token; a denial: -reason,
-            -status (gRPC's number: 3, 5 or 7) and the client's message as the body
+            allow: -role, -tag, -owner, -subject (whom it is about, under no alias), where the database says
+            so -keep-tags: 1 and -context, and -broker: 1 where the request is to be sent on with an access token; a
+            denial: -reason, -status (gRPC's number: 3, 5 or 7) and the client's message as the body
     GET  /epoch   -> 200, headers x-spangate-epoch: what decisions made now hold for; x-spangate-seal: the keys that the
             filter seals with (SealKeys.header); x-spangate-aliases: which trust domains are aliases of which;
             x-spangate-leaving, x-spangate-refused: issuers of certificates under a root that is on its way out, and
@@ -75,6 +75,7 @@ def checkpoint_app(
                 "x-spangate-role": answer.role,
                 "x-spangate-tag": answer.tag,
                 "x-spangate-owner": answer.owner,
+                "x-spangate-subject": answer.decision.identity,
             }
             if answer.keep_tags:
                 headers["x-spangate-keep-tags"] = "1"

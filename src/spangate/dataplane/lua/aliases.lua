@@ -1,7 +1,7 @@
 -- Trust domains by their aliases: a session or transaction belongs to the workload, under whichever name it comes.
 --
 -- Rules: they come from the checkpoint with the epoch. Decisions are asked for under the name in the certificate; the
--- checkpoint knows the aliases better than a cache.
+-- checkpoint knows the aliases better than a cache, and an allow says whom it is about: main.lua compares.
 
 local find, sub, gmatch = string.find, string.sub, string.gmatch
 

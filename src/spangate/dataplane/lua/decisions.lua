@@ -144,16 +144,19 @@ local function ask(handle, identity, key, from, now)
   if not id or not epoch then return nil end
   local decision
   if verdict == "allow" then
-    -- An empty role would create sessions without one, an empty owner sessions of nobody, an empty tag receipts of nobody.
+    -- An empty role would create sessions without one, an empty owner sessions of nobody, an empty tag receipts of nobody;
+    -- without its subject nobody could say whose sessions and tokens it is about.
     local role, tag = said(headers, "x-spangate-role"), said(headers, "x-spangate-tag")
-    local owner = said(headers, "x-spangate-owner")
-    if not role or not tag or not owner then return nil end
+    local owner, subject = said(headers, "x-spangate-owner"), said(headers, "x-spangate-subject")
+    if not role or not tag or not owner or not subject then return nil end
     decision = {
       allowed = true,
       id = id,
       role = role,
       tag = tag,
       owner = owner,
+      subject = subject,
+      epoch = epoch,
       keeps_tags = headers["x-spangate-keep-tags"] == "1",
       context = said(headers, "x-spangate-context"),
       with_token = headers["x-spangate-broker"] == "1",
@@ -176,7 +179,7 @@ local function ask(handle, identity, key, from, now)
     state.verified_at = now > state.verified_at and now or state.verified_at
     if headers["x-spangate-remember"] ~= "0" then remember(key, decision) end
   else
-    -- Made under another policy than the cache: good for this request only, and time to look.
+    -- Made under another policy than the cache: time to look which of the two is the newer one.
     state.check_at = -1e18
   end
   return decision

@@ -27,6 +27,7 @@ local PARAMS_HEADER = "x-goog-request-params"
 
 local BUSY = "spangate: the checkpoint has too many new statements to analyse; try again"
 local AWAY = "spangate: the checkpoint does not answer, so nothing can be decided; try again"
+local CHANGED = "the policy has changed; try again"
 
 local function prepare(handle)
   local headers = handle:headers()
@@ -43,6 +44,23 @@ local function prepare(handle)
   local encoding = headers:get("content-encoding")
   if encoding and encoding ~= "identity" then malformed("the body has a content encoding") end
   return rpc
+end
+
+local function policy_changed()
+  state.check_at = -1e18
+  refusal.refuse("checkpoint-unavailable", CHANGED, UNAVAILABLE)
+end
+
+local function check_again(handle, decision)
+  identify(handle)
+  check_root(handle, true)
+  if decision.epoch ~= state.epoch then policy_changed() end
+end
+
+-- For a request that has waited, perhaps for seconds: whether what let it in still holds, or false and the refusal. Yields.
+local function still_holds(handle, decision)
+  refresh(handle)
+  return pcall(check_again, handle, decision)
 end
 
 function envoy_on_request(handle)
@@ -66,10 +84,11 @@ function envoy_on_request(handle)
   local flags = out.flags
   if found.partitioned then flags = PARTITIONED[flags] or flags end
   local key = identity .. "\n" .. rpc.prefix .. #database .. ":" .. database .. "," .. flags .. rest
-  local decision, busy = recall(key), false
+  local decision, busy, asked = recall(key), false, false
   -- A clock that was set back must not prolong anything.
   if not decision or now - state.verified_at > GRACE_MS or now < state.verified_at then
     decision, busy = ask(handle, identity, key, #identity + 2, now)
+    asked = true
   end
   if not decision then
     return answer(handle, UNAVAILABLE, "checkpoint-unavailable", nil, busy and BUSY or AWAY)
@@ -78,13 +97,28 @@ function envoy_on_request(handle)
     return answer(handle, decision.status, decision.reason, decision.id, decision.message)
   end
 
-  local bearer, refused, why
+  local holds, broken
+  if asked then
+    holds, broken = still_holds(handle, decision)
+    if not holds then return answer_refusal(handle, broken) end
+  end
+  -- The checkpoint may know of aliases that this worker does not, and the other way round.
+  if decision.subject ~= owner then
+    holds, broken = pcall(policy_changed)
+    return answer_refusal(handle, broken)
+  end
+
+  local bearer, flag, why
   if decision.with_token then
-    bearer, refused, why = bearer_of(handle, owner, now)
+    bearer, flag, why = bearer_of(handle, owner, now)
     if not bearer then
       local status, reason = UNAVAILABLE, "token-unavailable"
-      if refused then status, reason = PERMISSION_DENIED, "token-refused" end
+      if flag then status, reason = PERMISSION_DENIED, "token-refused" end
       return answer(handle, status, reason, nil, "spangate: " .. why)
+    end
+    if flag then
+      holds, broken = still_holds(handle, decision)
+      if not holds then return answer_refusal(handle, broken) end
     end
   end
 

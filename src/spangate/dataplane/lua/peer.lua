@@ -74,8 +74,9 @@ local function peer(handle)
 end
 
 -- A connection outlives a change of roots. While a root is on its way out, whoever speaks under it is served and asked to
--- connect anew; once it is gone, nobody is. Called after decisions.refresh, so that it knows of both in time.
-local function check_root(handle)
+-- connect anew; once it is gone, nobody is. Called after decisions.refresh, so that it knows of both in time;
+-- `again`: it has been for this request, which counts once.
+local function check_root(handle, again)
   local issuers = state.issuers
   if not issuers then return end
   local info = handle:streamInfo()
@@ -84,7 +85,7 @@ local function check_root(handle)
   if found == nil then return end
   info:drainConnectionUponCompletion()
   if found then
-    handle:stats():counter(LEAVING_COUNTER):inc()
+    if not again then handle:stats():counter(LEAVING_COUNTER):inc() end
   else
     refuse("retired-certificate", "the root of this connection's client certificate has been retired; "
       .. "connect again with a new certificate", UNAVAILABLE)

@@ -59,7 +59,7 @@ local function ask(handle, identity, timeout_ms)
   return nil, headers[":status"] == "403", headers["x-spangate-message"] or AWAY
 end
 
--- What the request's `authorization` is to be; or nil, whether trying again is of no use, and why. May yield.
+-- What the request's `authorization` is to be, and whether it waited for it; or nil, whether trying again is of no use, and why. May yield.
 local function bearer_of(handle, identity, now)
   if epoch ~= state.epoch then
     -- The policy says whose tokens these are.
@@ -70,7 +70,7 @@ local function bearer_of(handle, identity, now)
   if known and now < known.from then known = nil end
   if known and now < known.ask_at then
     if known.refused then return nil, true, known.refused end
-    if now < known.ends then return known.bearer end
+    if now < known.ends then return known.bearer, false end
   end
   local good = known and known.bearer and now < known.ends
   if good then known.ask_at = now + TOKEN_RETRY_MS end
@@ -83,7 +83,7 @@ local function bearer_of(handle, identity, now)
     -- From before the call: the life that it was told began at some moment after it.
     local fresh = { bearer = bearer, from = now, ask_at = now + pause, ends = now + ttl_ms - TOKEN_MARGIN_MS }
     if asked_under == state.epoch and from >= now then remember(identity, fresh) end
-    return bearer
+    return bearer, true
   end
   if ttl_ms then
     if asked_under == state.epoch then
@@ -91,7 +91,7 @@ local function bearer_of(handle, identity, now)
     end
     return nil, true, why
   end
-  if good then return known.bearer end
+  if good then return known.bearer, true end
   return nil, false, why
 end
 
