@@ -56,6 +56,8 @@ def plan(tmp_path: Path) -> Iterator[AuthorityPlan]:
             state=tmp_path,
             runtime=stack.enter_context(runtime_directory()),
             log=tmp_path / "authority.log",
+            rotate_every=None,
+            stores=(),
             intent=folder / "spangate.yaml",
             workload=None,
             kubernetes=None,
