@@ -53,7 +53,7 @@ def entry(number: int, wanted: UnixSelectors) -> IdentityEntry:
         Word("workload", HERE),
         Word("n", HERE),
         Word(f"i{number}", HERE),
-        UnixEntry(HERE, *words),
+        unix=UnixEntry(HERE, *words),
     )
 
 

@@ -288,7 +288,7 @@ def test_a_killed_process_is_gone_and_a_reused_number_is_another_process() -> No
         {"instance": "a b"},
         {"instance": "x" * 129},
         {"instance": 1},
-        {"kind": "RUN"},
+        {"kind": "run!"},
         {"kind": "x" * 33},
         {"trusts": "x"},
         {"trusts": ["x"]},
