@@ -272,7 +272,7 @@ def test_what_spanner_allows_at_most_is_read(real: AnalyserPool, sql: str, types
         "SELECT CAST(NULL AS " + "STRUCT<a " * 5_000 + "INT64" + ">" * 5_000 + ")",
         "FROM Customers" + " |> WHERE TRUE" * 5_000,
         "SELECT Name FROM Customers WHERE 1 IN (" + "1," * 480_000 + "1)",
-        "WITH " + ",".join(f"a{number} AS (SELECT 1 AS x)" for number in range(5_000)) + " SELECT 1",
+        "WITH " + ",".join(f"a{number} AS (SELECT 1 AS x)" for number in range(20_000)) + " SELECT 1",
     ],
     ids=["terms", "calls", "operators", "subqueries", "tables", "cases", "types", "pipes", "1 M of literals", "WITH"],
 )  # fmt: skip
