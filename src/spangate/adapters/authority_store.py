@@ -79,8 +79,8 @@ class AuthorityFile:
             if version not in (0, _VERSION) or (version == 0 and tables):
                 raise YourFault(f"`{path}` was not written by this version of Spangate", help="move it away")
             database.execute("PRAGMA journal_mode = WAL")
-            database.executescript(_SCHEMA)
-            database.execute(f"PRAGMA user_version = {_VERSION}")
+            # One transaction: a file without its version, left behind by a kill in between, would be none of ours.
+            database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
     def load(self) -> AuthorityState | None:
         """See authority.generations.StateStore."""
