@@ -94,7 +94,8 @@ def directly(folder: Path) -> Iterator[Direct]:
     """Everything, for as long as it is needed."""
     port = str(free_port())
     with StandInProcess(configuration(f"http://127.0.0.1:{port}"), folder, "--ruled") as standin:
-        google = ("--sts", standin.url, "--sts-mtls", standin.url, "--iam-credentials", standin.url)
+        here = "https://127.0.0.1:1"  # nobody shows a certificate
+        google = ("--sts", standin.url, "--sts-mtls", here, "--iam-credentials", standin.url)
         up = Up(with_google(folder / "shop"), "--oidc-port", port, *google).wait_until_up()
         try:
             yield Direct(up, standin)
