@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from spangate.adapters.bounded_file import read_file
 from spangate.errors import YourFault
 
 # A service account token has some 1,200 bytes.
@@ -20,14 +21,7 @@ _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 
 def read_bearer(path: Path) -> str:
     """The token. Raises YourFault."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(TOKEN_BYTES_MAX + 1)
-    except OSError as error:
-        raise YourFault(f"cannot read `{path}`: {error.strerror}") from error
-    if len(content) > TOKEN_BYTES_MAX:
-        raise YourFault(f"`{path}` is longer than {TOKEN_BYTES_MAX} bytes")
-    token = content.strip()
+    token = read_file(path, TOKEN_BYTES_MAX).strip()
     if not _TOKEN.fullmatch(token):
         raise YourFault(f"`{path}` does not hold one token", help="a token is one line, without spaces")
     return token.decode("ascii")

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spangate.adapters.bearer_file import read_bearer
+from spangate.adapters.bounded_file import read_file
 from spangate.errors import TryAgain, YourFault
 
 KEPT_SECONDS = 300.0
@@ -44,7 +45,7 @@ class KeyFile:
 
     def keys(self, key_id: str) -> Sequence[Jwk]:  # noqa: ARG002 - as ClusterKeys
         """All of them. Raises YourFault."""
-        return read_keys(_file(self._path, DOCUMENT_BYTES_MAX), f"`{self._path}`")
+        return read_keys(read_file(self._path, DOCUMENT_BYTES_MAX), f"`{self._path}`")
 
 
 class ClusterKeys:
@@ -142,14 +143,3 @@ def read_keys(content: bytes, where: str) -> list[Jwk]:
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys) or len(keys) > KEYS_MAX:
         raise YourFault(f"{where} is not a JWK set of at most {KEYS_MAX} keys and {DOCUMENT_BYTES_MAX} bytes")
     return keys
-
-
-def _file(path: Path, bytes_max: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(bytes_max + 1)
-    except OSError as error:
-        raise YourFault(f"cannot read `{path}`: {error.strerror}") from error
-    if len(content) > bytes_max:
-        raise YourFault(f"`{path}` is longer than {bytes_max} bytes")
-    return content
