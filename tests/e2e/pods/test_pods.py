@@ -61,8 +61,8 @@ class Place:
 def place(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("pods")
     cluster = Cluster()
-    with api_server(cluster, folder, bearer="the authority's own") as server:
-        (folder / "own-token").write_text("the authority's own")
+    with api_server(cluster, folder, bearer="the-authoritys-own-token") as server:
+        (folder / "own-token").write_text("the-authoritys-own-token")
         (folder / "cluster.yaml").write_text(
             f"issuer: {cluster.issuer}\naudience: {AUDIENCE}\njwks: {server.url}/openid/v1/jwks\n"
             "ca: ca.crt\ntoken: own-token\nlisten: 127.0.0.1:0\n"
