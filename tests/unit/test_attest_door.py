@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fakes.cluster import AUDIENCE, ISSUER, Cluster
 from fakes.leaks import NO_TOKENS, leaks
+from fakes.mesh_ca import MeshCa, pem
 from fakes.tokens import jwt_authority
 from spangate.adapters import attest_client, tls_server
 from spangate.adapters.attest_client import AttestClient
@@ -30,10 +31,13 @@ from spangate.adapters.bearer_file import TOKEN_BYTES_MAX
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.cluster_keys import KeyFile
 from spangate.adapters.keys import SystemKeys, request_pem
+from spangate.adapters.sds_door import Secrets
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.tls_server import TlsSecrets, TlsServer, tcp_listener
 from spangate.authority import kubernetes_token
+from spangate.authority.anchors import DomainBundle
 from spangate.authority.ca import Authority
+from spangate.authority.federation import known_roots
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
@@ -47,6 +51,7 @@ class Site:
 
     def __init__(self, folder: Path, shows: SpiffeId, **bounds: int) -> None:
         self.cluster = Cluster()
+        self.others: list[DomainBundle] = []
         self.authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
         self.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
         self.store = AuthorityFile(folder / "authority.sqlite")
@@ -61,6 +66,7 @@ class Site:
             KeyFile(self.jwks),
             clock=SystemClock(),
             recorder=self.store,
+            roots=known_roots(self.authority, lambda: self.others),
         )
         self.secrets = TlsSecrets()
         self.show(shows)
@@ -142,6 +148,25 @@ def test_a_pod_gets_tokens_and_bundles(site: Site) -> None:
     bundles = client.bundles()
     assert bundles.x509_pem == {TRUST_DOMAIN: site.authority.bundle_pem()}
     assert bundles.jwks[TRUST_DOMAIN]["keys"] == site.tokens.spiffe_bundle()["keys"]
+
+
+def test_a_mesh_that_signs_for_the_trust_domain_too_is_not_the_authority(site: Site) -> None:
+    """A pod verifies its peers by the mesh's roots, and never the door."""
+    mesh, stranger = MeshCa(TRUST_DOMAIN), MeshCa("cluster.local")
+    site.others += [
+        DomainBundle((TRUST_DOMAIN,), (mesh.certificate,)),
+        DomainBundle(("cluster.local",), (stranger.certificate,)),
+    ]
+    client = site.client()
+    bundles = client.bundles()
+    assert bundles.x509_pem == {
+        TRUST_DOMAIN: site.authority.bundle_pem() + pem(mesh.certificate),
+        "cluster.local": pem(stranger.certificate),
+    }
+    leaf = mesh.leaf(str(SpiffeId.authority(TRUST_DOMAIN)))
+    site.secrets.replace(Secrets(leaf.chain_pem, leaf.key_pem, ""))
+    with pytest.raises(PeersFault, match="is not signed under"):
+        client.fetch()
 
 
 def test_what_a_pod_was_given_is_written_down_with_the_pod_and_without_the_token(site: Site, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from spangate.adapters.bearer_file import read_bearer
+from spangate.adapters.bundle_answer import BUNDLES_BYTES_MAX, read_bundles
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import ANSWER_BYTES_MAX, Svid, json_object, refusal, text_of, verified
 from spangate.authority.founding import Keys
@@ -72,17 +73,13 @@ class AttestClient:
 
     def bundles(self) -> Bundles:
         """What others are verified by now. Raises SpangateError."""
-        answer = self._ask("GET", "/v1/bundle", None)
-        keys = answer.get("keys")
-        found = keys.get("keys") if isinstance(keys, dict) else None
-        if not isinstance(found, list) or not all(isinstance(key, dict) for key in found):
-            raise PeersFault("the authority's answer has no `keys`")
+        answer = self._ask("GET", "/v1/bundle", None, BUNDLES_BYTES_MAX)
         bundle = text_of(answer, "bundle")
         if _trust_domain(bundle) != self.trust_domain:
             raise PeersFault("the authority answered with the bundle of another trust domain")
+        found = read_bundles(answer, self.trust_domain)
         self._latest = bundle
-        jwks = {"keys": [{**key, "use": "jwt-svid"} for key in found]}
-        return Bundles({self.trust_domain: bundle}, {self.trust_domain: jwks})
+        return found
 
     def _same(self, text: str) -> SpiffeId:
         try:
@@ -96,7 +93,9 @@ class AttestClient:
         self._identity = identity
         return identity
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, object] | None, bytes_max: int = ANSWER_BYTES_MAX
+    ) -> Mapping[str, Any]:
         headers = {"content-type": "application/json"}
         if body is not None:
             headers["authorization"] = f"Bearer {read_bearer(self._token)}"
@@ -104,7 +103,7 @@ class AttestClient:
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            status, content = response.status, response.read(ANSWER_BYTES_MAX + 1)
+            status, content = response.status, response.read(bytes_max + 1)
         except ssl.SSLCertVerificationError as error:
             raise PeersFault(
                 f"the certificate at `{self._url}` is not signed under `{self._bundle}`: {error.verify_message}",
@@ -117,7 +116,7 @@ class AttestClient:
             raise TryAgain(f"the authority at `{self._url}` cannot be asked, or its answer not be read") from None
         finally:
             connection.close()
-        answer = json_object(content)
+        answer = json_object(content, bytes_max)
         if status == http.client.OK and answer is not None:
             return answer
         raise refusal(status, answer)

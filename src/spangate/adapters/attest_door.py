@@ -4,7 +4,8 @@
                      -> {"identity": "spiffe://...", "chain": "<PEM>", "bundle": "<PEM>", "not_after": "<RFC 3339>"}
     POST /v1/jwt     Authorization: Bearer <projected token>   {"audiences": ["..."]}
                      -> {"identity": "spiffe://...", "token": "<JWT-SVID>", "expires_at": "<RFC 3339>"}
-    GET  /v1/bundle  -> {"bundle": "<PEM>", "keys": <JWK set>}: what others are verified by
+    GET  /v1/bundle  -> {"bundle": "<PEM>", "roots": {"<trust domain>": "<PEM>", ...}, "keys": <JWK set>}: the roots of
+                        the authority, and what others are verified by
     an error         -> {"error": "<sentence>"} and perhaps "help"; 400 bad request, 401 not this token, 413 too long,
                         503 not now, 500 a defect of ours
 
@@ -27,10 +28,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from spangate.adapters.bundle_answer import bundles_answer
 from spangate.adapters.cluster_keys import Jwk
 from spangate.adapters.error_answers import answer_of, error_answer
 from spangate.adapters.unix_server import read_body
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.jwt_reader import BadToken, read_token
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.kubernetes_token import Attested, Cluster, attest
@@ -85,8 +88,11 @@ class AttestDoor:
         *,
         clock: Clock,
         recorder: Recorder,
+        roots: Roots | None = None,
     ) -> None:
+        """`roots`: of all trust domains; the authority's own if left out."""
         self._authority = authority
+        self._roots = roots or known_roots(authority)
         self._tokens = tokens
         self._cluster = cluster
         self._keys = keys
@@ -162,7 +168,8 @@ class AttestDoor:
         )
 
     async def _bundle(self, _: Request) -> Response:
-        return JSONResponse({"bundle": self._authority.bundle_pem(), "keys": self._tokens.jwks()})
+        own = {"bundle": self._authority.bundle_pem()}
+        return JSONResponse(own | bundles_answer(self._roots(), self._tokens.jwks()))
 
 
 def _unproven(message: str) -> _Refused:

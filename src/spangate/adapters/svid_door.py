@@ -7,6 +7,7 @@
                   -> {"token": "<JWT-SVID>", "expires_at": "<RFC 3339>"}
     GET  /bundle  -> the trust bundle in PEM
     GET  /keys    -> the public keys of tokens, a JWK set
+    GET  /bundles -> what others are verified by, of all trust domains (bundle_answer.py)
     an error      -> {"error": "<sentence>"} and perhaps "help"; 400 bad request, 403 not this identity, 413 too long,
                      503 not now, 500 a defect of ours
 
@@ -32,8 +33,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from spangate.adapters.bundle_answer import bundles_answer
 from spangate.adapters.door_answers import Refused, answering, error_response
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.jwt_svid import LIFETIME_MAX, JwtAuthority
 from spangate.authority.peers import RESERVED_INSTANCES
 from spangate.authority.request import CSR_CHARACTERS_MAX
@@ -53,9 +56,14 @@ def svid_app(
     *,
     reserved: Collection[SpiffeId] = (),
     more: Sequence[Route] = (),
+    roots: Roots | None = None,
 ) -> Starlette:
-    """The application to serve. `reserved` identities are refused to everybody who asks here; `more` it serves too."""
+    """The application to serve. `reserved` identities are refused to everybody who asks here; `more` it serves too.
+
+    `roots`: of all trust domains; the authority's own if left out.
+    """
     refused = frozenset(reserved)
+    known = roots or known_roots(authority)
 
     def sign(body: bytes, _: Request) -> Response:
         asked = _parse(body)
@@ -77,6 +85,9 @@ def svid_app(
     async def keys(_: Request) -> Response:
         return JSONResponse(tokens.jwks())
 
+    async def bundles(_: Request) -> Response:
+        return JSONResponse(bundles_answer(known(), tokens.jwks()))
+
     async def bundle(_: Request) -> Response:
         return PlainTextResponse(authority.bundle_pem(), media_type="application/x-pem-file")
 
@@ -85,6 +96,7 @@ def svid_app(
             Route("/sign", answering(sign, BODY_BYTES_MAX), methods=["POST"]),
             Route("/token", answering(token, BODY_BYTES_MAX), methods=["POST"]),
             Route("/bundle", bundle, methods=["GET"]),
+            Route("/bundles", bundles, methods=["GET"]),
             Route("/keys", keys, methods=["GET"]),
             *more,
         ]

@@ -28,9 +28,11 @@ from spangate.adapters.periodic import Periodic
 from spangate.adapters.process_life import life_of
 from spangate.adapters.rotation_door import peer_routes, rotation_routes
 from spangate.adapters.svid_door import own_app, svid_app
+from spangate.adapters.trust_files import TrustFiles
 from spangate.adapters.unix_server import UnixServer, pid_of
 from spangate.app.workload_doors import open_pod_door, open_workload_api
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.generations import AuthorityState, leaving_issuers, refused_issuers
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
@@ -38,6 +40,7 @@ from spangate.authority.keeper import KeyKeeper
 from spangate.authority.peers import GATEWAY_INSTANCE, Peers
 from spangate.authority.rotator import LOOK, Rotator
 from spangate.model.identity import SpiffeId
+from spangate.settings import INTERVALS
 
 # In the runtime directory: the operator's door, and the one of Spangate's own processes.
 DOOR, OWN_DOOR = "authority.sock", "authority-own.sock"
@@ -77,8 +80,15 @@ class AuthorityParts:
     peers: Peers
     rotator: Rotator
     usage: GatewayUsage
+    # The roots of the intent's trust domains; a file that is no good when this starts has none yet.
+    trust: TrustFiles
     # Who Spangate is in a mesh.
     in_mesh: tuple[SpiffeId, ...] = ()
+
+    @property
+    def roots(self) -> Roots:
+        """What workloads verify others by."""
+        return known_roots(self.authority, lambda: self.trust.bundles)
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
@@ -152,6 +162,8 @@ def open_parts(
         peers=peers,
         rotator=rotator,
         usage=usage,
+        # `up` says what becomes of a file later: its gateway looks at the same.
+        trust=TrustFiles(intent, problem=lambda _: None, missing=lambda text: say(f"{text}; workloads do not get it")),
         in_mesh=in_mesh,
     )
 
@@ -169,6 +181,16 @@ def _token_keys(parts: AuthorityParts) -> None:
     )
     tender.start()
     parts.stack.callback(tender.stop)
+
+
+def _trust_domains(parts: AuthorityParts) -> None:
+    """The files of their roots are followed."""
+    pause = timedelta(milliseconds=INTERVALS.watch_ms)
+    looks = Periodic(
+        parts.trust.look, pause, name="trust-domains", problem=lambda text: parts.say(f"trust domains: {text}")
+    )
+    looks.start()
+    parts.stack.callback(looks.stop)
 
 
 def _public_keys(parts: AuthorityParts) -> None:
@@ -206,7 +228,7 @@ def _door(parts: AuthorityParts) -> None:
     own = [str(identity) for identity in parts.own_identities]
     reports = peer_routes(parts.authority, parts.peers, never=own, alive=lambda request: life_of(pid_of(request)))
     more = [*reports, *rotation_routes(parts.rotator)]
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, more=more)
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, more=more, roots=parts.roots)
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 
@@ -236,6 +258,7 @@ def _workload_api(parts: AuthorityParts) -> None:
         parts.inherited.workload,
         parts.say,
         peers=parts.peers,
+        roots=parts.roots,
     )
 
 
@@ -250,12 +273,14 @@ def _pods(parts: AuthorityParts) -> None:
             parts.kubernetes,
             parts.inherited.pods,
             parts.say,
+            roots=parts.roots,
         )
 
 
 # In the order of their start.
 DOORS: tuple[Callable[[AuthorityParts], None], ...] = (
     _token_keys,
+    _trust_domains,
     _public_keys,
     _rotation,
     _door,

@@ -26,6 +26,7 @@ from spangate.adapters.unix_peers import SystemAccounts
 from spangate.adapters.workload_issuers import AuthorityIssuer
 from spangate.adapters.workload_server import BySelectors, WorkloadServer, raise_descriptors
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.peers import Peers
 from spangate.model.identity import SpiffeId
@@ -43,13 +44,16 @@ def open_workload_api(
     say: Callable[[str], None],
     *,
     peers: Peers,
+    roots: Roots,
 ) -> None:
-    """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given."""
+    """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given; `roots`
+    are those that they are given.
+    """
     raise_descriptors()
     accounts = SystemAccounts()
     watch = SelectorWatch(intent, lambda selectors: server.attester_changed(BySelectors(selectors, accounts)))
     server = WorkloadServer(
-        AuthorityIssuer(authority, tokens, SystemKeys(), peers),
+        AuthorityIssuer(authority, tokens, SystemKeys(), peers, roots),
         BySelectors(watch.known, accounts),
         Path(listener.getsockname()),
         clock=SystemClock(),
@@ -70,6 +74,8 @@ def open_pod_door(
     settings: Path,
     listener: socket.socket,
     say: Callable[[str], None],
+    *,
+    roots: Roots,
 ) -> None:
     """For pods of the cluster that `settings` describes. Raises SpangateError."""
     cluster = read_settings(settings)
@@ -79,5 +85,5 @@ def open_pod_door(
     renewer = Renewer(lambda: sign_here(authority, keys, own), secrets, clock=clock, problem=say)
     renewer.start()
     stack.callback(renewer.stop)
-    door = AttestDoor(authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store)
+    door = AttestDoor(authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store, roots=roots)
     stack.enter_context(TlsServer(door.app(), listener, secrets, name="door for pods"))
