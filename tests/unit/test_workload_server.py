@@ -559,6 +559,17 @@ def test_what_a_process_that_has_gone_may_still_use_counts_to_its_end(start: Sta
         assert root_numbers(site) == [1, 2]
 
 
+@pytest.mark.parametrize("takes_all_along", [True, False])
+def test_a_server_that_takes_all_along_says_goodbye_for_them(start: Start, takes_all_along: bool) -> None:
+    """As that of `run`; with another one, programs live on and have their certificates."""
+    site = start(takes_all_along=takes_all_along)
+    with raw(site.path) as channel:
+        next(stream(channel, "FetchX509SVID"))
+        site.server.stop()
+    assert len(site.issuer.let_go) == takes_all_along
+    assert len(site.issuer.ledger.held(SystemClock().now())) == (not takes_all_along)
+
+
 def test_the_certificate_of_a_process_that_has_ended_is_forgotten(start: Start, quick_reports: None) -> None:
     site = start()
     program = f"""

@@ -3,7 +3,8 @@
 Rules: the door is the authority only if its certificate is signed under the bundle and says so; a workload's, which is
 signed under it as well, does not. The token file is read for each request: the kubelet replaces it. The private key is
 made here and never sent. What comes back is held against what was asked; an identity that is another one than before is
-refused. The bundle that came last is trusted besides the one in the file: a rotation may be on the way in one of them.
+refused. The bundle that came last, with a certificate or as the answer to a report, is trusted besides the one in the
+file: a rotation may be on the way in one of them.
 Not here: the authority's side (attest_door.py), renewing in time (renewer.py).
 """
 
@@ -21,7 +22,10 @@ from cryptography import x509
 
 from spangate.adapters.bearer_file import read_bearer
 from spangate.adapters.bundle_answer import BUNDLES_BYTES_MAX, read_bundles
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import request_pem
+from spangate.adapters.peer_client import read_answer
+from spangate.adapters.peer_reports import Answer
 from spangate.adapters.svid_client import ANSWER_BYTES_MAX, Svid, json_object, refusal, text_of, verified
 from spangate.authority.founding import Keys
 from spangate.authority.workload_api import Bundles
@@ -56,14 +60,31 @@ class AttestClient:
         """What the door's certificate says."""
         return SpiffeId.authority(self.trust_domain)
 
-    def fetch(self) -> Svid:
-        """A fresh key and its certificate, for whoever the token speaks for. Raises SpangateError."""
+    def fetch(self, instance: str = "") -> Svid:
+        """A fresh key and its certificate, for whoever the token speaks for; `instance` is the name under which the
+        asker reports. Raises SpangateError.
+        """
         key = self._keys.new_key()
-        answer = self._ask("POST", "/v1/svid", {"csr": request_pem(key)})
+        asked = {"csr": request_pem(key)}
+        answer = self._ask("POST", "/v1/svid", {**asked, "instance": instance} if instance else asked)
         identity = self._same(text_of(answer, "identity"))
         svid = verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
         self._latest = svid.secrets.bundle_pem
         return svid
+
+    def report(self, instance: str, held: Holding) -> Answer:
+        """Tells what the program `instance` of this pod holds. Raises SpangateError."""
+        asked = {"instance": instance, "trusts": sorted(held.trusts), "uses": held.uses}
+        answer = self._ask("POST", "/v1/peers", asked)
+        self._same(text_of(answer, "identity"))
+        found = read_answer(answer)
+        if found.bundle_pem is not None:
+            self._latest = found.bundle_pem
+        return found
+
+    def gone(self, instance: str) -> None:
+        """The program `instance` has ended, and its private key with it. Raises SpangateError."""
+        self._ask("POST", "/v1/gone", {"instance": instance})
 
     def token(self, audiences: Sequence[str]) -> str:
         """A JWT-SVID. Raises SpangateError."""

@@ -160,10 +160,12 @@ def _exchange(
         connection.close()
 
 
-def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
-    """A fresh key and its certificate from an authority in this process: for the gateway that `up` starts."""
+def sign_here(
+    authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = (), *, holder: str = ""
+) -> Svid:
+    """A fresh key and its certificate from an authority in this process: for a door of the authority's own."""
     key = keys.new_key()
-    issued = authority.sign(request_pem(key), identity, dns_names)
+    issued = authority.sign(request_pem(key), identity, dns_names, holder=holder)
     return verified(identity, key, issued.chain_pem, issued.bundle_pem)
 
 

@@ -48,6 +48,11 @@ BODY_BYTES_MAX = 2 * (CSR_CHARACTERS_MAX + SPIFFE_ID_BYTES_MAX)
 # How a peer calls itself: random, or Spangate's own words.
 _HOLDER = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
+# What helps whoever asks for an identity of another trust domain.
+IN_FILES = "an identity of a mesh comes in files: `spangate run --svid-directory DIRECTORY`"
+SPEAKS_FOR_ITS_OWN = (
+    "this authority speaks for its own trust domain only: make the other one the intent's own `trust_domain`"
+)
 
 
 def svid_app(
@@ -71,7 +76,7 @@ def svid_app(
             return error_response(400, "the request is not a JSON object of the two texts `identity` and `csr`")
         if asked.get("holder") in RESERVED_INSTANCES:
             return error_response(403, f"nobody holds anything as `{asked['holder']}` here")
-        return _signed(authority, asked, _allowed(asked["identity"], authority.trust_domain, refused))
+        return _signed(authority, asked, _allowed(asked["identity"], authority.trust_domain, refused, IN_FILES))
 
     def token(body: bytes, _: Request) -> Response:
         asked = _parse_token(body)
@@ -79,7 +84,7 @@ def svid_app(
             return error_response(
                 400, "the request is not a JSON object of the text `identity` and the list `audiences`"
             )
-        issued = tokens.sign(_allowed(asked[0], authority.trust_domain, refused), *asked[1:])
+        issued = tokens.sign(_allowed(asked[0], authority.trust_domain, refused, SPEAKS_FOR_ITS_OWN), *asked[1:])
         return JSONResponse({"token": issued.token, "expires_at": issued.expires_at.strftime(_RFC_3339)})
 
     async def keys(_: Request) -> Response:
@@ -112,7 +117,7 @@ def own_app(
         asked = _parse(body)
         if asked is None:
             return error_response(400, "the request is not a JSON object of the two texts `identity` and `csr`")
-        identity = _allowed(asked["identity"], authority.trust_domain, ())
+        identity = _allowed(asked["identity"], authority.trust_domain, (), IN_FILES)
         if identity not in identities:
             return error_response(403, f"`{identity}` is not Spangate's own identity")
         return _signed(authority, asked, identity, identities[identity])
@@ -128,14 +133,13 @@ def _signed(
     return JSONResponse({"chain": issued.chain_pem, "bundle": issued.bundle_pem, "not_after": not_after})
 
 
-def _allowed(text: str, trust_domain: str, refused: Collection[SpiffeId]) -> SpiffeId:
-    """The identity, if it is given to workloads here. Raises Refused."""
+def _allowed(text: str, trust_domain: str, refused: Collection[SpiffeId], hint: str) -> SpiffeId:
+    """The identity, if it is given to workloads here. Raises Refused; with `hint` for one of another trust domain."""
     try:
         identity = SpiffeId.parse(text)
     except BadSpiffeId as e:
         raise Refused(error_response(400, f"the asked identity is not a SPIFFE ID: {e}")) from e
     if identity.trust_domain != trust_domain:
-        hint = "an identity of a mesh comes in files: `spangate run --svid-directory DIRECTORY`"
         raise Refused(error_response(403, f"`{identity}` is not in the trust domain `{trust_domain}`", hint))
     if identity in refused:
         raise Refused(error_response(403, f"`{identity}` is Spangate's own identity and is not given to workloads"))

@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from spangate.adapters.sds_door import Secrets, SecretSource
+from spangate.adapters.sds_door import InUse, PublicParts, Secrets, SecretSource
 from spangate.adapters.unix_server import GRACE_SECONDS, START_SECONDS_MAX, bounded
 from spangate.errors import Broken, TryAgain, YourFault
 
@@ -51,6 +51,12 @@ class TlsSecrets(SecretSource):
             self.context.load_cert_chain(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
+
+    def in_use(self) -> InUse:
+        """What is shown: that with which it was filled last. Nobody is verified by the bundle."""
+        current = self.current()
+        parts = None if current is None else PublicParts(current.chain_pem, current.bundle_pem)
+        return InUse(parts, parts)
 
 
 class TlsServer:

@@ -14,6 +14,7 @@ the socket (workload_server.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -100,7 +101,10 @@ class WorkloadDoor:
         look_seconds: float = LOOK_SECONDS,
         connections_max: int = CONNECTIONS_MAX,
         jitter: Callable[[], float] = _RANDOM.random,
+        takes_all_along: bool = False,
     ) -> None:
+        """`takes_all_along`: with this door end all programs that it serves, and so the keys that they were given."""
+        self._takes_all_along = takes_all_along
         self._issuer = issuer
         self._attester = attester
         self._clock = clock
@@ -143,6 +147,10 @@ class WorkloadDoor:
             connection.abort()
         await asyncio.sleep(0)  # until they know that they have ended
         self._departures.close()
+        for held in self._held.values() if self._takes_all_along else ():
+            # Nobody who is away has to be told; the certificate ends by itself.
+            with contextlib.suppress(SpangateError):
+                await self._in_worker(partial(self._issuer.gone, held.holder))
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 

@@ -131,7 +131,7 @@ class PodIssuer:
 
     def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:  # noqa: ARG002 - the client refuses others
         """A certificate for a fresh key. Raises what AttestClient.fetch raises."""
-        return _given(self._client.fetch())
+        return _given(self._client.fetch(holder))
 
     def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:  # noqa: ARG002 - likewise
         """A token. Raises what AttestClient.token raises."""
@@ -146,15 +146,16 @@ class PodIssuer:
         return validate_jwt_svid(token, audience, self.bundles().jwks, self._clock.now())
 
     def signer(self) -> str:
-        """Not told by the door; certificates are made anew in time."""
+        """Not told by the door; the answer to a report says when a certificate is to be made anew."""
         return ""
 
     def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:  # noqa: ARG002
-        """Nobody is told: a rotation waits until certificates have ended."""
-        return False
+        """Whether the certificate is to be made anew; the door knows by itself whose it is. Raises as `x509_svid`."""
+        return self._client.report(holder, Holding(trusts, uses)).renew
 
     def gone(self, holder: str) -> None:
-        """Nobody is told."""
+        """Nobody has it any more. Raises as `x509_svid`."""
+        self._client.gone(holder)
 
 
 def _given(svid: Svid) -> X509Svid:

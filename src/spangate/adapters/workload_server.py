@@ -83,6 +83,7 @@ class WorkloadServer:
         for_all: bool = False,
         listener: socket.socket | None = None,
         look_seconds: float = LOOK_SECONDS,
+        takes_all_along: bool = False,
     ) -> None:
         self.path = path
         self._for_all = for_all
@@ -94,6 +95,7 @@ class WorkloadServer:
             problem=problem,
             look_seconds=look_seconds,
             connections_max=_connections_max(),
+            takes_all_along=takes_all_along,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None

@@ -273,6 +273,7 @@ def _pods(parts: AuthorityParts) -> None:
             parts.kubernetes,
             parts.inherited.pods,
             parts.say,
+            peers=parts.peers,
             roots=parts.roots,
         )
 

@@ -15,9 +15,12 @@ from pathlib import Path
 from spangate.adapters.attest_door import AttestDoor
 from spangate.adapters.authority_store import AuthorityFile
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.kubernetes_settings import read_settings
+from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.periodic import Periodic
+from spangate.adapters.pod_reports import PodReports
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.selector_watch import LOOK, SelectorWatch
 from spangate.adapters.svid_client import sign_here
@@ -28,7 +31,7 @@ from spangate.adapters.workload_server import BySelectors, WorkloadServer, raise
 from spangate.authority.ca import Authority
 from spangate.authority.federation import Roots
 from spangate.authority.jwt_svid import JwtAuthority
-from spangate.authority.peers import Peers
+from spangate.authority.peers import POD_DOOR_INSTANCE, Peers
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory, unless the operator names a path.
@@ -75,6 +78,7 @@ def open_pod_door(
     listener: socket.socket,
     say: Callable[[str], None],
     *,
+    peers: Peers,
     roots: Roots,
 ) -> None:
     """For pods of the cluster that `settings` describes. Raises SpangateError."""
@@ -82,8 +86,24 @@ def open_pod_door(
     clock, keys = SystemClock(), SystemKeys()
     secrets = TlsSecrets()
     own = SpiffeId.authority(authority.trust_domain)
-    renewer = Renewer(lambda: sign_here(authority, keys, own), secrets, clock=clock, problem=say)
+    # A process before this one has ended with its key; a rotation need not wait for that.
+    peers.gone(POD_DOOR_INSTANCE)
+    renewer = Renewer(
+        lambda: sign_here(authority, keys, own, holder=POD_DOOR_INSTANCE), secrets, clock=clock, problem=say
+    )
     renewer.start()
     stack.callback(renewer.stop)
-    door = AttestDoor(authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store, roots=roots)
+
+    def tell(held: Holding) -> Answer:
+        wanted = peers.seen(POD_DOOR_INSTANCE, str(own), kind="door", trusts=held.trusts, uses=held.uses)
+        return Answer(wanted.renew, authority.bundle_pem() if wanted.bundle else None, wanted.again.total_seconds())
+
+    # As every peer, it gets another certificate when another root signs.
+    reporter = Reporter(secrets, secrets, tell, renewer.renew_now, problem=say)
+    reporter.start()
+    stack.callback(reporter.stop)
+    reports = PodReports(authority, peers)
+    door = AttestDoor(
+        authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store, roots=roots, reports=reports
+    )
     stack.enter_context(TlsServer(door.app(), listener, secrets, name="door for pods"))

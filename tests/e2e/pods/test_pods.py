@@ -1,26 +1,37 @@
 """Promise: a pod is who its service account token proves, at the door of a running `up`; whoever proves nothing gets
-nothing."""
+nothing. It follows a rotation of roots within seconds, and no program in it notices.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from e2e.harness import Up, eventually, shop_folder, spangate
+from e2e.harness import SPANGATE, Up, eventually, shop_folder, spangate
 from fakes.cluster import AUDIENCE, ApiServer, Cluster, api_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.authority_store import FILE, AuthorityFile
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.peer_client import rotation
 from spangate.adapters.svid_client import SvidClient
+from spangate.app.run import EMULATOR_SETTINGS
 from spangate.errors import YourFault
 from spangate.model.identity import SpiffeId
 
 pytestmark = pytest.mark.e2e
 
+STEADY = Path(__file__).parents[1] / "rotation" / "steady.py"
+# With nobody to wait for it takes some twenty; a loaded machine gets patience.
+ROTATION_SECONDS = 90.0
 CHECKOUT = "spiffe://shop.example/ns/shop/sa/checkout"
 PROGRAM = """
 import json, os, socket
@@ -48,13 +59,34 @@ class Place:
     def client(self) -> AttestClient:
         return AttestClient(self.url, self.bundle, self.token, SystemKeys())
 
+    def options(self, token: Path) -> list[str]:
+        """Of `run` in a pod with that token."""
+        where = ["--authority", self.url, "--bundle", str(self.bundle), "--gateway", self.up.running["gateway"]]
+        return ["run", *where, "--kubernetes-token", str(token), "--"]
+
     def run(self, *command: str) -> tuple[int, str, str]:
-        done = spangate(
-            *("run", "--authority", self.url, "--bundle", str(self.bundle), "--gateway", self.up.running["gateway"]),
-            *("--kubernetes-token", str(self.token), "--", *command),
-            cwd=self.token.parent,
-        )
+        done = spangate(*self.options(self.token), *command, cwd=self.token.parent)
         return done.returncode, done.stdout, done.stderr
+
+    def start(self, account: str, what: str) -> subprocess.Popen[str]:
+        """A pod of that service account whose program writes or reads until it is told to end."""
+        token = self.up.folder / f"token-{what}"
+        namespace, _, name = account.partition("/")
+        token.write_text(self.cluster.token(namespace, name))
+        program = [sys.executable, "steady.py", what, str(self.up.folder / "stop"), "0.02"]
+        return subprocess.Popen(
+            [str(SPANGATE), *self.options(token), *program],
+            cwd=self.up.folder,
+            # What `run` on the machine of `up` sets, and a pod's manifest has to.
+            env=os.environ | EMULATOR_SETTINGS | {"GOOGLE_CLOUD_PROJECT": "spangate-local"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def rotation(self) -> dict[str, Any]:
+        return dict(rotation(SvidClient(Path(self.up.running["authority_socket"]), SystemKeys())))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +119,66 @@ def test_a_command_in_a_pod_is_the_pods_service_account(place: Place) -> None:
     code, printed, said = place.run(sys.executable, "-c", PROGRAM)
     assert code == 0, said
     assert json.loads(printed.splitlines()[-1]) == {"id": CHECKOUT}
+
+
+def test_a_rotation_takes_seconds_with_pods_under_load_and_no_program_notices(place: Place) -> None:
+    up = place.up
+    up.program("loader", "load.py")
+    shutil.copy(STEADY, up.folder)
+    before = place.rotation()["roots"][0]["fingerprint"]
+    audit = up.audit()
+    pods = [place.start("shop/checkout", "writer"), place.start("analytics/reports", "reader")]
+    try:
+        for identity in (CHECKOUT, "spiffe://shop.example/ns/analytics/sa/reports"):
+            eventually(lambda identity=identity: audit.lines(identity), f"requests of {identity}", 60)
+        # Others that never report have no certificate now; these and the doors of `up` are all.
+        assert spangate("rotate", "--no-wait", cwd=up.folder).returncode == 0
+        began = time.monotonic()
+        eventually(lambda: place.rotation()["phase"] == "STEADY", f"it is over: {place.rotation()}", ROTATION_SECONDS)
+        print(f"a rotation with two pods under load took {time.monotonic() - began:.0f} s")
+        time.sleep(2)
+        (up.folder / "stop").touch()
+        results = []
+        for pod in pods:
+            printed, said = pod.communicate(timeout=60)
+            assert pod.returncode == 0, said
+            results.append(json.loads(printed.splitlines()[-1]))
+    finally:
+        for pod in pods:
+            pod.kill()
+            pod.communicate()
+        (up.folder / "stop").unlink(missing_ok=True)
+    failed = [failure for one in results for failure in one["failed"]]
+    assert failed == [], failed[0]
+    assert all(one["done"] > 20 for one in results), results
+    (root,) = place.rotation()["roots"]
+    assert root["fingerprint"] != before
+
+    # Whoever starts now needs the bundle of now.
+    place.token.write_text(place.cluster.token("shop", "checkout"))
+    code, _, said = place.run("true")
+    assert (code, "is not signed under" in said) == (1, True), said
+    place.bundle.write_text(root["pem"])
+    assert place.run("true")[0] == 0
+
+
+def test_a_pod_that_dies_counts_until_its_certificate_ends_and_is_named(place: Place) -> None:
+    """No kernel of this machine knows of its end."""
+    place.token.write_text(place.cluster.token("shop", "checkout"))
+    client = place.client()
+    client.fetch("0123456789abcdef-of-a-pod-that-dies")
+    assert spangate("rotate", "--no-wait", cwd=place.up.folder).returncode == 0
+    try:
+
+        def waited_for() -> dict[str, Any] | None:
+            waits = place.rotation()["waits"]
+            return waits[0] if len(waits) == 1 and CHECKOUT in waits[0]["who"] else None
+
+        wait = eventually(waited_for, "the pod alone is waited for", 40)
+        assert wait["why"] == "is silent, and its certificate has not ended"
+        assert wait["until"] is not None
+    finally:
+        assert spangate("rotate", "--abandon", cwd=place.up.folder).returncode == 0
 
 
 def test_what_a_pod_was_given_is_recorded_with_the_pod(place: Place) -> None:
