@@ -37,7 +37,7 @@ from fakes.workload import (
     stream,
     unary,
 )
-from spangate.adapters import workload_door, workload_held
+from spangate.adapters import workload_held, workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
 from spangate.adapters.unix_peers import Gone
@@ -499,7 +499,7 @@ def root_numbers(site: Site) -> list[int]:
 
 @pytest.fixture
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload_door, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(workload_supply, "REPORT_SECONDS", 0.05)
     monkeypatch.setattr(workload_held, "ENDING_SECONDS", 1.0)
 
 
