@@ -41,7 +41,7 @@ class SwitchedIssuer:
         self.failing: Exception | None = None
         self.calls: list[str] = []
         # Other trust domains of the intent.
-        self.others: list[DomainBundle] = []
+        self.others: tuple[DomainBundle, ...] = ()
         self.let_go: list[str] = []
         # While this is not set, whoever asks for anything waits; `entered` says that somebody does.
         self.open, self.entered = threading.Event(), threading.Event()

@@ -57,7 +57,7 @@ class Site:
 
     def __init__(self, folder: Path, shows: SpiffeId, **bounds: int) -> None:
         self.cluster = Cluster()
-        self.others: list[DomainBundle] = []
+        self.others: tuple[DomainBundle, ...] = ()
         clock = SystemClock()
         self.ledger = HeldLedger(clock.now)
         self.authority = Authority.create(TRUST_DOMAIN, clock, SystemKeys(), record=self.ledger.record)
@@ -168,10 +168,10 @@ def test_a_pod_gets_tokens_and_bundles(site: Site) -> None:
 def test_a_mesh_that_signs_for_the_trust_domain_too_is_not_the_authority(site: Site) -> None:
     """A pod verifies its peers by the mesh's roots, and never the door."""
     mesh, stranger = MeshCa(TRUST_DOMAIN), MeshCa("cluster.local")
-    site.others += [
+    site.others = (
         DomainBundle((TRUST_DOMAIN,), (mesh.certificate,)),
         DomainBundle(("cluster.local",), (stranger.certificate,)),
-    ]
+    )
     client = site.client()
     bundles = client.bundles()
     assert bundles.x509_pem == {

@@ -170,7 +170,7 @@ def test_a_spiffe_client_verifies_workloads_of_other_trust_domains_and_sees_thei
     site = start()
     old, new, own = MeshCa("cluster.local"), MeshCa("cluster.local"), MeshCa("own")
     mesh, alias, domain = (TrustDomain(name) for name in ("cluster.local", "old.example", TRUST_DOMAIN))
-    site.issuer.others = [DomainBundle(("cluster.local", "old.example"), (old.certificate,))]
+    site.issuer.others = (DomainBundle(("cluster.local", "old.example"), (old.certificate,)),)
     with (
         X509Source(socket_path=site.uri, timeout_in_seconds=10) as certificates,
         JwtSource(socket_path=site.uri, timeout_in_seconds=10) as tokens,
@@ -185,11 +185,11 @@ def test_a_spiffe_client_verifies_workloads_of_other_trust_domains_and_sees_thei
         # Nobody of it has tokens that could be verified here.
         assert tokens.get_bundle_for_trust_domain(mesh) is None
         assert tokens.get_bundle_for_trust_domain(domain) is not None
-        site.issuer.others = [DomainBundle(("cluster.local",), (old.certificate, new.certificate))]
+        site.issuer.others = (DomainBundle(("cluster.local",), (old.certificate, new.certificate)),)
         until(lambda: roots(mesh) == {old.certificate, new.certificate})
         # The own trust domain may have a mesh's roots, too.
         (ours,) = roots(domain)
-        site.issuer.others = [DomainBundle((TRUST_DOMAIN,), (own.certificate,))]
+        site.issuer.others = (DomainBundle((TRUST_DOMAIN,), (own.certificate,)),)
         until(lambda: roots(domain) == {ours, own.certificate})
         found = client.fetch_x509_bundles()
         assert {str(one.trust_domain) for one in found.bundles} == {TRUST_DOMAIN}
@@ -202,7 +202,7 @@ def test_a_change_of_another_trust_domains_roots_reaches_every_stream_of_certifi
         before = X509SVIDResponse.FromString(next(svids)), X509BundlesResponse.FromString(next(bundles))
         assert dict(before[0].federated_bundles) == {}
         mesh = MeshCa("cluster.local")
-        site.issuer.others = [DomainBundle(("cluster.local",), (mesh.certificate,))]
+        site.issuer.others = (DomainBundle(("cluster.local",), (mesh.certificate,)),)
         after = X509SVIDResponse.FromString(next(svids)), X509BundlesResponse.FromString(next(bundles))
         assert after[0].svids == before[0].svids
         name = "spiffe://cluster.local"

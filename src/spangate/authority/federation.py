@@ -35,9 +35,16 @@ def roots_by_name(bundles: Sequence[DomainBundle]) -> dict[str, str]:
 
 
 def known_roots(authority: Authority, others: Callable[[], Sequence[DomainBundle]] = tuple) -> Roots:
-    """What is trusted at each moment, beside `authority`'s roots those of `others`."""
+    """What is trusted at each moment, beside `authority`'s roots those of `others`. Any thread may ask."""
+    # What was answered last, and by what: it is asked for each second, and by many, and seldom changes.
+    last: tuple[str, Sequence[DomainBundle], Mapping[str, str]] = ("", (), {})
 
     def roots() -> Mapping[str, str]:
-        return roots_by_name(every_bundle(authority.trust_domain, authority.bundle_pem(), others()))
+        nonlocal last
+        own, bundles = authority.bundle_pem(), others()
+        known = last
+        if known[0] != own or known[1] is not bundles:
+            known = last = own, bundles, roots_by_name(every_bundle(authority.trust_domain, own, bundles))
+        return known[2]
 
     return roots

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from e2e.harness import SPANGATE, Up, eventually, shop_folder, spangate
+from e2e.rotation.parts import SPIFFE_PROGRAM
 from fakes.cluster import AUDIENCE, ApiServer, Cluster, api_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.authority_store import FILE, AuthorityFile
@@ -49,6 +50,7 @@ class Place:
 
     def __init__(self, up: Up, cluster: Cluster, server: ApiServer, folder: Path) -> None:
         self.up, self.cluster, self.server = up, cluster, server
+        self.pods = 0
         self.token, self.bundle = folder / "token", folder / "bundle.pem"
         self.bundle.write_text(SvidClient(Path(up.running["authority_socket"]), SystemKeys()).bundle())
 
@@ -68,18 +70,18 @@ class Place:
         done = spangate(*self.options(self.token), *command, cwd=self.token.parent)
         return done.returncode, done.stdout, done.stderr
 
-    def start(self, account: str, what: str) -> subprocess.Popen[str]:
-        """A pod of that service account whose program writes or reads until it is told to end."""
-        token = self.up.folder / f"token-{what}"
+    def start(self, account: str, *program: str) -> subprocess.Popen[str]:
+        """A pod of that service account, with a program in Python; it is left to whoever starts it to end it."""
         namespace, _, name = account.partition("/")
+        self.pods += 1
+        token = self.up.folder / f"token-{self.pods}"
         token.write_text(self.cluster.token(namespace, name))
-        program = [sys.executable, "steady.py", what, str(self.up.folder / "stop"), "0.02"]
         return subprocess.Popen(
-            [str(SPANGATE), *self.options(token), *program],
+            [str(SPANGATE), *self.options(token), sys.executable, *program],
             cwd=self.up.folder,
             # What `run` on the machine of `up` sets, and a pod's manifest has to.
             env=os.environ | EMULATOR_SETTINGS | {"GOOGLE_CLOUD_PROJECT": "spangate-local"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -127,32 +129,44 @@ def test_a_rotation_takes_seconds_with_pods_under_load_and_no_program_notices(pl
     shutil.copy(STEADY, up.folder)
     before = place.rotation()["roots"][0]["fingerprint"]
     audit = up.audit()
-    pods = [place.start("shop/checkout", "writer"), place.start("analytics/reports", "reader")]
+    stop = str(up.folder / "stop")
+    pods = [
+        place.start("shop/checkout", "steady.py", "writer", stop, "0.02"),
+        place.start("analytics/reports", "steady.py", "reader", stop, "0.02"),
+    ]
+    # A program that uses the Workload API of `run` in its pod, and is waited for as well.
+    pods.append(watcher := place.start("lab/spiffe", "-c", SPIFFE_PROGRAM))
     try:
+        assert watcher.stdout is not None
+        assert json.loads(watcher.stdout.readline()) == {"trusts": [before], "uses": [before]}
         for identity in (CHECKOUT, "spiffe://shop.example/ns/analytics/sa/reports"):
             eventually(lambda identity=identity: audit.lines(identity), f"requests of {identity}", 60)
         # Others that never report have no certificate now; these and the doors of `up` are all.
         assert spangate("rotate", "--no-wait", cwd=up.folder).returncode == 0
         began = time.monotonic()
         eventually(lambda: place.rotation()["phase"] == "STEADY", f"it is over: {place.rotation()}", ROTATION_SECONDS)
-        print(f"a rotation with two pods under load took {time.monotonic() - began:.0f} s")
+        print(f"a rotation with three pods, two under load, took {time.monotonic() - began:.0f} s")
         time.sleep(2)
-        (up.folder / "stop").touch()
+        Path(stop).touch()
         results = []
         for pod in pods:
-            printed, said = pod.communicate(timeout=60)
+            printed, said = pod.communicate("", timeout=60)
             assert pod.returncode == 0, said
-            results.append(json.loads(printed.splitlines()[-1]))
+            results.append([json.loads(line) for line in printed.splitlines()])
     finally:
         for pod in pods:
             pod.kill()
             pod.communicate()
-        (up.folder / "stop").unlink(missing_ok=True)
-    failed = [failure for one in results for failure in one["failed"]]
+        Path(stop).unlink(missing_ok=True)
+    *loads, watched = results
+    failed = [failure for (one,) in loads for failure in one["failed"]]
     assert failed == [], failed[0]
-    assert all(one["done"] > 20 for one in results), results
+    assert all(one["done"] > 20 for (one,) in loads), loads
     (root,) = place.rotation()["roots"]
-    assert root["fingerprint"] != before
+    new = root["fingerprint"]
+    assert new != before
+    assert {"trusts": sorted([before, new]), "uses": [before]} in watched
+    assert watched[-1] == {"trusts": [new], "uses": [new]}
 
     # Whoever starts now needs the bundle of now.
     place.token.write_text(place.cluster.token("shop", "checkout"))
