@@ -205,7 +205,7 @@ def _start(
             watched(part)
     own_id = SpiffeId.gateway(policy.trust_domain)
     roots_file = state.path / ROOTS_FILE
-    sds_socket = gateway_certificate(stack, authority_plan, own_id, trust, roots_file, notice)
+    certificate = gateway_certificate(stack, authority_plan, own_id, trust, roots_file, notice)
 
     progress("starting the gateway")
     # Registered before the gateway, so that it ends after it and takes in the last lines.
@@ -222,7 +222,7 @@ def _start(
         runtime=runtime,
         audit=audit,
         log=state.fresh_log("gateway"),
-        sds_socket=sds_socket,
+        certificate=certificate,
         checkpoint_socket=checkpoint_plan.socket,
         broker_socket=None if tokens is None else tokens.broker_plan.socket,
         spanner_ca=None if options.spanner is None else options.spanner.ca_file,
