@@ -88,7 +88,9 @@ def gateway_certificate(
     renewer = Renewer(lambda: client.fetch(identity, peer.instance), source, clock=SystemClock(), problem=notice)
     renewer.start()
     stack.callback(renewer.stop)
-    secrets = gateway_secrets(trust, source, authority.trust_domain, roots_file, stack, problem=notice)
+    secrets = gateway_secrets(
+        trust, source, authority.trust_domain, roots_file, authority.runtime, stack, problem=notice
+    )
     taken = Taken()
     own = OwnChild("gateway's certificate door", notice)
     door = UnixServer(
