@@ -16,7 +16,7 @@ import pytest
 from fakes.http import get
 from fakes.workload import connection_of_another_process
 from spangate.adapters import unix_peers
-from spangate.adapters.own_child import NOTICE_SECONDS, OwnChild
+from spangate.adapters.own_child import OwnChild
 from spangate.adapters.process import Child
 from spangate.adapters.unix_server import UnixServer
 
@@ -50,9 +50,8 @@ class Door:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "x.sock"
-        self.now = 0.0
         self.told: list[str] = []
-        self.own = OwnChild("certificate door", self.told.append, seconds=lambda: self.now)
+        self.own = OwnChild("certificate door", self.told.append)
         self.children: list[Child] = []
 
     def child(self, name: str) -> Child:
@@ -124,14 +123,11 @@ def test_a_child_that_cannot_be_started_leaves_nobody_in_its_place(door: Door) -
     assert door.said("first", 1) == ["refused"]
 
 
-def test_a_refusal_is_told_once_with_who_it_was_and_again_after_a_while(door: Door) -> None:
+def test_a_refusal_is_told_once_with_who_it_was(door: Door) -> None:
     for _ in range(3):
         refused(door)
     (line,) = door.told
     assert line.startswith(f"the certificate door refused process {os.getpid()} ('/")
-    door.now = NOTICE_SECONDS
-    refused(door)
-    assert len(door.told) == 2
 
 
 def test_a_process_that_has_ended_is_not_the_child_although_it_had_its_number(tmp_path: Path) -> None:

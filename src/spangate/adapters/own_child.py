@@ -11,30 +11,23 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 from spangate.adapters.process import Child
+from spangate.adapters.seldom import Seldom
 from spangate.adapters.unix_peers import Gone, PeerProcess
-
-# Whoever tries again and again fills no log.
-NOTICE_SECONDS = 10.0
 
 
 class OwnChild:
     """`admits` is for the door's server, from any thread; `start` for whoever starts the child."""
 
-    def __init__(
-        self, door: str, notice: Callable[[str], None], *, seconds: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, door: str, notice: Callable[[str], None]) -> None:
         """`door`: what people call it."""
         self._door = door
-        self._notice = notice
-        self._seconds = seconds
+        self._seldom = Seldom(notice)
         # Held from before the child is started until it is known: it may knock before that.
         self._lock = threading.Lock()
         self._child: Child | None = None
-        self._silent_until = 0.0
 
     def start(self, start: Callable[[], Child]) -> Child:
         """The child that `start` starts: it gets in, its predecessor no longer. Raises what it raises."""
@@ -56,14 +49,7 @@ class OwnChild:
                 # The child last: as long as it has not been waited for, its number is its own.
                 if child is not None and peer.has_number(child.pid) and child.exit_code() is None:
                     return True
-            self._tell(peer)
+            self._seldom.say(f"the {self._door} refused {peer}: it is for the Envoy that was started for it alone")
             return False
         finally:
             peer.close()
-
-    def _tell(self, peer: PeerProcess) -> None:
-        now = self._seconds()
-        if now < self._silent_until:
-            return
-        self._silent_until = now + NOTICE_SECONDS
-        self._notice(f"the {self._door} refused {peer}: it is for the Envoy that was started for it alone")
