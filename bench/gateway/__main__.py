@@ -18,7 +18,7 @@ from bench.parts.envoys import framed
 from bench.parts.load import Load, Target
 from bench.parts.numbers import between
 from bench.parts.processes import BenchError
-from bench.parts.rig import CHECKED, PLAIN, SHOP, rig
+from bench.parts.rig import CHECKED, PLAIN, SHOP, WITH_TOKEN, rig
 from bench.parts.rounds import BUSY_CLIENTS, BUSY_STREAMS, MODERATE_CLIENTS, MODERATE_STREAMS, Bench, added, row
 from bench.parts.statements import SQL
 from spangate.errors import SpangateError
@@ -59,13 +59,15 @@ def run(rounds: int, loads: dict[str, Load]) -> report.Report:
     h2load = load.find_h2load()
     with tempfile.TemporaryDirectory(prefix="spangate-bench-") as name:
         folder = Path(name)
-        with rig(folder, SHOP) as made:
+        with rig(folder, SHOP, with_token=True) as made:
             body = folder / "body"
             body.write_bytes(framed(calls.message(made.session, SQL)))
             bench = Bench(Target(h2load, calls.METHOD, body, folder), made.answered)
             for way in made.ways:
                 # Connections are made, the decision is cached and LuaJIT compiles before anything counts.
                 bench.measure(way, "warm-up", Load(1_000, BUSY_CLIENTS, BUSY_STREAMS))
+            if not made.tokens_asked(made.way(WITH_TOKEN)):
+                raise BenchError(f"{WITH_TOKEN}: the gateway sends requests on without one")
             for turn in range(rounds):
                 bench.round(made.ways, loads, turn)
             checked, plain = made.way(CHECKED), made.way(PLAIN)
@@ -74,6 +76,7 @@ def run(rounds: int, loads: dict[str, Load]) -> report.Report:
                 loads=loads,
                 rows=[row(way, kind) for kind in loads for way in made.ways],
                 added=[added(checked, plain, kind) for kind in loads],
+                with_token=[added(made.way(WITH_TOKEN), checked, kind) for kind in loads],
             )
 
 

@@ -20,7 +20,9 @@ class Report:
     rounds: int
     loads: Mapping[str, Load]
     rows: Sequence[Row]
+    # The gateway over plain Envoy, and with an access token over the gateway without.
     added: Sequence[Added]
+    with_token: Sequence[Added]
 
 
 def as_json(report: Report) -> str:
@@ -31,7 +33,7 @@ def as_json(report: Report) -> str:
 def as_table(report: Report) -> str:
     """A table for each kind of load, and what the gateway adds in one sentence."""
     parts = []
-    for cost in report.added:
+    for cost, token in zip(report.added, report.with_token, strict=True):
         rows = [_cells(row) for row in report.rows if row.load == cost.load]
         parts += [
             f"{cost.load}: {_described(report.loads[cost.load])}",
@@ -39,7 +41,8 @@ def as_table(report: Report) -> str:
             (
                 f"the gateway costs {cost.cpu_us:+.1f} us of CPU per request over plain Envoy "
                 f"(ratio {cost.cpu_ratio:.2f}), {cost.p50_ms:+.3f} ms at p50, "
-                f"{cost.p99_ms:+.3f} ms at p99\n"
+                f"{cost.p99_ms:+.3f} ms at p99;\nan access token more {token.cpu_us:+.1f} us of CPU and "
+                f"{token.p50_ms:+.3f} ms at p50\n"
             ),
         ]
     parts += [

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import re
 import socket
 import sys
@@ -22,19 +21,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.parts.brokers import FEDERATION, TOKEN, broker_by, open_broker
 from bench.parts.numbers import quantile, table
 from bench.parts.processes import BenchError, Processes
 from bench.parts.program import Found
 from bench.parts.rig import CHECKOUT, TRUST_DOMAIN
 from bench.tokens import storm
-from spangate.adapters.broker_door import broker_app
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.google_http import Google, GoogleEndpoints
 from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.svid_client import SvidClient
 from spangate.adapters.svid_door import svid_app
-from spangate.adapters.token_broker import WAITING_MAX, Exchange, TokenBroker, exchange_with
+from spangate.adapters.token_broker import WAITING_MAX, Exchange, exchange_with
 from spangate.adapters.unix_server import UnixServer
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_keys import KeptJwtKeys
@@ -45,10 +44,6 @@ from spangate.model.google import GoogleFederation
 from spangate.model.identity import SpiffeId
 
 ISSUER = "https://issuer.example"
-FEDERATION = GoogleFederation("123456789012", "mesh", "spangate")
-# Of the size of Google's.
-TOKEN = "ya29." + "x" * 1024
-TOKEN_SECONDS = 3600
 # How many ask for each identity at the same moment, as far as the broker lets so many wait.
 ASKERS_MAX = 3
 SECONDS = 30.0
@@ -75,22 +70,12 @@ def measure(folder: Path, hits: int, exchanged: int, identities: int) -> Found:
     return Found({"tokens": values}, text)
 
 
-def _broker(exchange: Exchange) -> TokenBroker:
-    return TokenBroker(exchange, now=SystemClock().now, random=random.Random(1).random)
-
-
 def _hits(folder: Path, count: int) -> tuple[dict[str, float], dict[str, float]]:
     """Of a broker that has the token, and over its door, in microseconds."""
-    broker = _broker(lambda _identity, _federation: Grant(TOKEN, TOKEN_SECONDS))
-    broker.replace({CHECKOUT: FEDERATION})
-    broker.start()
-    try:
-        broker.token(CHECKOUT)
-        path = folder / "broker.sock"
-        with UnixServer(broker_app(broker), path, name="broker"):
-            return _timed(lambda: broker.token(CHECKOUT), count), _over_the_door(path, max(1, count // 10))
-    finally:
-        broker.stop()
+    path = folder / "broker.sock"
+    with ExitStack() as stack:
+        broker = open_broker(stack, path, CHECKOUT)
+        return _timed(lambda: broker.token(CHECKOUT), count), _over_the_door(path, max(1, count // 10))
 
 
 def _over_the_door(path: Path, count: int) -> dict[str, float]:
@@ -158,7 +143,7 @@ def _storm(folder: Path, count: int) -> dict[str, float]:
         google = Google(GoogleEndpoints(sts=_standin(stack, folder, jwks)), now=SystemClock().now)
         stack.callback(google.close)
         watched = _Watched(exchange_with(google, SvidClient(door, SystemKeys())))
-        broker = _broker(watched)
+        broker = broker_by(watched)
         broker.replace(dict.fromkeys(identities, FEDERATION))
         broker.start()
         stack.callback(broker.stop)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.parts import envoys
+from bench.parts.brokers import open_broker
 from bench.parts.processes import Processes
 from bench.parts.rounds import Way
 from bench.parts.sessions import sealed_session
@@ -31,7 +32,7 @@ from spangate.authority.ca import Authority
 from spangate.compiler.client import LISTENER as APPLICATION
 from spangate.compiler.client import ClientPlan, client_bootstrap
 from spangate.compiler.envoy_parts import Json
-from spangate.compiler.gateway import LISTENER, GatewayPlan, gateway_bootstrap
+from spangate.compiler.gateway import BROKER_CLUSTER, LISTENER, GatewayPlan, gateway_bootstrap
 from spangate.dataplane import filter_source
 from spangate.model.identity import SpiffeId
 
@@ -42,6 +43,8 @@ SHOP = Path(__file__).parents[2] / "examples" / "shop" / "spangate.yaml"
 ADMIN_SECONDS = 5.0
 
 PLAIN, LOGGED, EMPTY_LUA, CHECKED = "plain Envoy", "+ access log", "+ empty Lua", "+ the check"
+# The last of all, if it is asked for: each request goes on with an access token that the filter remembers.
+WITH_TOKEN = "+ a token"
 NOTHING = "function envoy_on_request(handle) end"
 
 # From the product's configuration to the one that is measured.
@@ -78,7 +81,14 @@ class Rig:
 
     def script_errors(self, way: Way) -> int:
         """How often the way's Lua filter has failed: Envoy then sends the request on, as if nothing were to do."""
-        return counter(self.backend_admin.parent / f"way{self.ways.index(way) - 1}.admin", "http.gateway.lua.errors")
+        return counter(self._admin(way), "http.gateway.lua.errors")
+
+    def tokens_asked(self, way: Way) -> int:
+        """How often the way's filter has asked the broker."""
+        return counter(self._admin(way), f"cluster.{BROKER_CLUSTER}.upstream_rq_total")
+
+    def _admin(self, way: Way) -> Path:
+        return self.backend_admin.parent / f"way{self.ways.index(way) - 1}.admin"
 
 
 def counter(admin: Path, name: str) -> int:
@@ -101,10 +111,12 @@ def rig(
     intent: Path,
     gateways: Mapping[str, Change] = WAYS,
     start_checkpoint: StartCheckpoint | None = None,
+    *,
+    with_token: bool = False,
 ) -> Iterator[Rig]:
     """Start everything, with the policy of `intent`; everything has ended when the context ends.
 
-    `start_checkpoint` replaces the product's checkpoint process.
+    `start_checkpoint` replaces the product's checkpoint process. `with_token` adds the way WITH_TOKEN.
     """
     session = f"{next(iter(load_policy(intent).databases.values())).path}/sessions/bench"
     with ExitStack() as stack:
@@ -117,15 +129,26 @@ def rig(
         checkpoint, decisions = folder / "checkpoint.sock", folder / "decisions.jsonl"
         pid = None
         if start_checkpoint is None:
-            command = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent)]
-            command += ["--socket", str(checkpoint), "--decisions", str(decisions)]
-            pid = processes.start("checkpoint", command, lambda: listens(checkpoint))
+            pid = _checkpoint(processes, intent, checkpoint, decisions)
         else:
             start_checkpoint(stack, checkpoint)
         product = product_gateway(folder, backend, doors[GATEWAY], checkpoint)
         changed = {name: change(product) for name, change in gateways.items()}
+        if with_token:
+            other, broker = folder / "checkpoint-tokens.sock", folder / "broker.sock"
+            # Beside the same keys, so that the session is good here, too.
+            _checkpoint(processes, intent, other, folder / "decisions-tokens.jsonl", "--broker")
+            open_broker(stack, broker, CHECKOUT)
+            changed[WITH_TOKEN] = product_gateway(folder, backend, doors[GATEWAY], other, broker)
         ways = [Way("direct", backend, None), *_ways(processes, changed, doors[CHECKOUT])]
         yield Rig(ways, admin, sealed, decisions, pid)
+
+
+def _checkpoint(processes: Processes, intent: Path, listening: Path, decisions: Path, *more: str) -> int:
+    """The product's own; its process id."""
+    command = [sys.executable, "-m", "spangate.app.checkpoint_process", "--intent", str(intent)]
+    command += ["--socket", str(listening), "--decisions", str(decisions), *more]
+    return processes.start(listening.stem, command, lambda: listens(listening))
 
 
 def _ways(processes: Processes, gateways: Mapping[str, Json], sds: Path) -> list[Way]:
@@ -175,7 +198,7 @@ def open_doors(stack: ExitStack, folder: Path, authority: Authority | None = Non
     return doors
 
 
-def product_gateway(folder: Path, backend: int, sds: Path, checkpoint: Path) -> Json:
+def product_gateway(folder: Path, backend: int, sds: Path, checkpoint: Path, broker: Path | None = None) -> Json:
     """The product's configuration of the gateway. `backend` is a port of loopback, the others are sockets."""
     filter_file = folder / "spangate.lua"
     filter_file.write_text(filter_source(), encoding="utf-8")
@@ -191,5 +214,6 @@ def product_gateway(folder: Path, backend: int, sds: Path, checkpoint: Path) -> 
         checkpoint_socket=str(checkpoint),
         certificate_secret=CERTIFICATE_SECRET,
         bundle_secret=BUNDLE_SECRET,
+        broker_socket="" if broker is None else str(broker),
     )
     return gateway_bootstrap(plan)

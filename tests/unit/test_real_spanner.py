@@ -13,7 +13,7 @@ from fakes.keys import FakeKeys
 from spangate.adapters.google_http import GoogleEndpoints
 from spangate.app.real_spanner import check_with_real, real_spanner
 from spangate.authority.ca import Authority
-from spangate.cli.up import google_endpoints, named_spanner
+from spangate.cli.installation import google_endpoints, named_spanner
 from spangate.errors import YourFault
 from spangate.intent import parse_intent
 

@@ -32,6 +32,6 @@ def identity_named(word: str, intent: Path, trust_domain: str) -> SpiffeId:
         hint = f"did you mean `{near}`?" if near else f"the intent names: {', '.join(sorted(names)) or 'nobody'}"
         raise YourFault(
             f"the intent has no identity `{word}`",
-            help=f"{hint} A workload it does not name is written namespace/service-account",
+            help=f"{hint}\na workload that it does not name is written namespace/service-account",
         )
     return names[word]

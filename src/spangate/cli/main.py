@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spangate import __version__
-from spangate.cli import direct, doctor
-from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, out
+from spangate.cli import direct, doctor, run, up
+from spangate.cli.shared import INTENT_FILE, AsOption, IntentOption, JsonOption, err, moving_line, out
 from spangate.cli.shared import command as _command
 
 # Imports of what a command needs stand in the command: `spangate --help` and completion must not load a compiler.
@@ -66,7 +65,7 @@ def setup() -> None:
     from spangate.adapters.zetasql_engine import precompile
 
     with err.status("preparing") as status:
-        path = precompile(lambda text: _progress(text, status.update))
+        path = precompile(lambda text: moving_line(text, status.update))
     out.print(f"ready: {path}")
 
 
@@ -92,136 +91,7 @@ def check(intent: IntentOption = Path(INTENT_FILE), as_json: JsonOption = False)
         out.print(line)
 
 
-@app.command(
-    epilog="Examples: spangate up; spangate up --port 9443; spangate up --keys keys --passphrase-file passphrase; "
-    "SPANNER_EMULATOR_HOST=127.0.0.1:9010 spangate up"
-)
-@_command
-def up(
-    intent: IntentOption = Path(INTENT_FILE),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads of the gateway.")] = 2,
-    shared_state: Annotated[
-        str,
-        typer.Option(
-            metavar="DATABASE",
-            help="Share sealing keys with other gateways in this database: projects/P/instances/I/databases/D.",
-        ),
-    ] = "",
-    keys: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PLACE",
-            help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
-            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else they end with `up`.",
-        ),
-    ] = None,
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The passphrase of these keys, or the token's PIN; else SPANGATE_KEY_PASSPHRASE_FILE names it, or "
-            "systemd gives it.",
-        ),
-    ] = None,
-    oidc_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port of the authority's public keys; 0 chooses a free one.")
-    ] = 0,
-    issuer: Annotated[
-        str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
-    ] = "",
-    rotate_every: Annotated[
-        str, typer.Option(metavar="TIME", help="The authority's root is rotated when it is as old: 90d, 12h, never.")
-    ] = "90d",
-    google_trust_store: Annotated[
-        str,
-        typer.Option(
-            metavar="PROVIDER", help="An X.509 provider whose trust store holds the root; a rotation waits for it."
-        ),
-    ] = "",
-    workload_socket: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Where every user finds the Workload API; else only the own user, at a place of its own.",
-        ),
-    ] = None,
-    kubernetes: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Settings for a cluster whose pods are let in by their tokens."),
-    ] = None,
-    spanner: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST:PORT", help="A Spanner over TLS in place of the emulator: spanner.googleapis.com:443."
-        ),
-    ] = "",
-    spanner_ca: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The certificate authorities that may vouch for it; else the system's."),
-    ] = None,
-    sts: Annotated[
-        str, typer.Option(metavar="URL", help="Google's token service, if not sts.googleapis.com or the stand-in.")
-    ] = "",
-    sts_mtls: Annotated[
-        str, typer.Option(metavar="URL", help="The same for certificates, if not sts.mtls.googleapis.com.")
-    ] = "",
-    iam_credentials: Annotated[
-        str, typer.Option(metavar="URL", help="IAM Credentials, if not iamcredentials.googleapis.com.")
-    ] = "",
-    svid_directory: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="The gateway's certificate from a mesh: key.pem, cert-chain.pem and root-cert.pem in this directory.",
-        ),
-    ] = None,
-) -> None:
-    """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
-    from spangate.app.google_store import check_provider
-    from spangate.app.up import Installed, UpOptions
-    from spangate.app.up import up as start
-    from spangate.cli.rotate import rotate_every as time_of
-    from spangate.cli.up import google_endpoints, named_spanner, render_installed, shared_database
-
-    shared = shared_database(shared_state)
-    every = time_of(rotate_every)
-    check_provider(google_trust_store)
-    real = named_spanner(spanner, spanner_ca)
-    google = google_endpoints(sts, sts_mtls, iam_credentials)
-    status = err.status("starting")
-    status.start()
-
-    def started(installed: Installed) -> None:
-        status.stop()
-        render_installed(out, installed)
-
-    try:
-        start(
-            UpOptions(
-                intent,
-                port,
-                workers,
-                shared,
-                keys,
-                passphrase_file,
-                oidc_port,
-                issuer,
-                workload_socket,
-                kubernetes,
-                real,
-                google,
-                svid_directory,
-                rotate_every=every,
-                google_trust_store=google_trust_store,
-            ),
-            progress=lambda text: _progress(text, status.update),
-            started=started,
-            notice=lambda text: err.print(text),
-        )
-    finally:
-        status.stop()
-    err.print("stopped")
+up.register(app)
 
 
 @app.command(
@@ -306,68 +176,7 @@ def cacerts(
     cacerts_command(out, current, new, check, folder)
 
 
-@app.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    epilog="Examples: spangate run --as checkout -- python checkout.py; spangate run --as shop/intruder -- env",
-)
-@_command
-def run(
-    command: Annotated[list[str], typer.Argument(help="The command and its arguments, after `--`.")],
-    identity: Annotated[
-        str, typer.Option("--as", help="A name of the intent, namespace/service-account, or a SPIFFE ID.")
-    ] = "",
-    intent: IntentOption = Path(INTENT_FILE),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The local port; 0 chooses a free one.")] = 0,
-    directly: Annotated[
-        bool, typer.Option("--direct", help="Without the gateway: the command gets short-lived tokens of Google's.")
-    ] = False,
-    authority: Annotated[
-        str, typer.Option(metavar="URL", help="In a pod, instead of --as: where `up --kubernetes` lets pods in.")
-    ] = "",
-    bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="In a pod: the roots that the authority is known by.")
-    ] = None,
-    gateway: Annotated[str, typer.Option(metavar="HOST:PORT", help="In a pod: where the gateway is.")] = "",
-    kubernetes_token: Annotated[
-        Path, typer.Option(metavar="FILE", help="In a pod: the projected token of its service account.")
-    ] = Path("/var/run/secrets/spangate/token"),
-    svid_directory: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIRECTORY",
-            help="A mesh's identity instead: key.pem, cert-chain.pem and root-cert.pem in this directory.",
-        ),
-    ] = None,
-) -> int:
-    """Run a command with an identity: it reaches Spanner through the gateway, and holds no credential."""
-    from spangate.app.run import RunOptions
-    from spangate.app.run_in_pod import PodOptions, run_in_pod
-    from spangate.errors import YourFault
-
-    def notice(text: str) -> None:
-        err.print(f"spangate: {text}")
-
-    if not authority:
-        if not identity and svid_directory is None:
-            raise YourFault(
-                "`run` needs to know as whom",
-                help="`--as IDENTITY`, `--svid-directory DIRECTORY`, or in a pod `--authority URL`",
-            )
-        if directly and svid_directory is not None:
-            raise YourFault(
-                "`run --direct` takes the authority's identities only, so no `--svid-directory`", help="leave one out"
-            )
-        if directly:
-            from spangate.app.direct import run_direct as start
-        else:
-            from spangate.app.run import run as start
-        return start(RunOptions(intent, identity, command, port, svid_directory), notice=notice)
-    if identity or directly or svid_directory is not None or bundle is None or not gateway:
-        raise YourFault(
-            "in a pod, `run` needs `--bundle` and `--gateway`, and none of `--as`, `--direct` and `--svid-directory`",
-            help="the identity is what the pod's token proves",
-        )
-    return run_in_pod(PodOptions(authority, bundle, kubernetes_token, gateway, command, port), notice=notice)
+run.register(app)
 
 
 @app.command(
@@ -417,14 +226,6 @@ def log(
 
 direct.register(app)
 doctor.register(app)
-
-
-def _progress(text: str, update: Callable[[str], None]) -> None:
-    """A moving line on a terminal, a line each elsewhere."""
-    if err.is_terminal:
-        update(text)
-    else:
-        err.print(f"- {text}")
 
 
 def _count(things: object, word: str) -> str:

@@ -1,7 +1,7 @@
 """What all commands share: where they print, how errors are shown, options that several of them have.
 
 Rules: errors go to stderr, lower case, with a help line where there is one. Colours only on a terminal.
-Not here: the commands (main.py, direct.py).
+Not here: the commands (main.py, up.py, run.py, direct.py, doctor.py).
 """
 
 from __future__ import annotations
@@ -51,3 +51,11 @@ def show_error(error: SpangateError) -> None:
     if error.help:
         for line in error.help.splitlines():
             err.print("  help:", line, style="dim")
+
+
+def moving_line(text: str, update: Callable[[str], None]) -> None:
+    """What is being done: a moving line on a terminal, a line each elsewhere."""
+    if err.is_terminal:
+        update(text)
+    else:
+        err.print(f"- {text}")

@@ -1,75 +1,148 @@
-"""How `spangate up` shows what runs."""
+"""The command `up`.
+
+Not here: what it does (app/up.py), what its options mean and how its answer is shown (installation.py).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+import typer
 
-from spangate.adapters.google_http import GoogleEndpoints
-from spangate.app.real_spanner import RealSpanner, real_spanner
-from spangate.app.up import Installed
-from spangate.errors import YourFault
-from spangate.model.database import BadResourceName, DatabasePath
+from spangate.cli.shared import INTENT_FILE, IntentOption, command, err, moving_line, out
 
 
-def shared_database(text: str) -> DatabasePath | None:
-    """What `--shared-state` names; None if it is not given."""
-    try:
-        return DatabasePath.parse(text) if text else None
-    except BadResourceName as error:
-        raise YourFault(f"`--shared-state {text}` names no database: {error}") from error
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command(
+        epilog="Examples: spangate up; spangate up --port 9443; spangate up --keys keys --passphrase-file passphrase; "
+        "SPANNER_EMULATOR_HOST=127.0.0.1:9010 spangate up"
+    )(command(up))
 
 
-def named_spanner(address: str, ca_file: Path | None) -> RealSpanner | None:
-    """What `--spanner` names; None if it is not given."""
-    if not address and ca_file is not None:
-        raise YourFault("`--spanner-ca` is for `--spanner`", help="name the host and port")
-    return real_spanner(address, ca_file) if address else None
-
-
-def google_endpoints(sts: str, sts_mtls: str, iam_credentials: str) -> GoogleEndpoints | None:
-    """What the options name, the rest being Google's own; None if none is given."""
-    if not (sts or sts_mtls or iam_credentials):
-        return None
-    usual = GoogleEndpoints()
-    return GoogleEndpoints(sts or usual.sts, sts_mtls or usual.sts_mtls, iam_credentials or usual.iam_credentials)
-
-
-def render_installed(console: Console, installed: Installed) -> None:
-    """A small table: what runs where, and how to connect."""
-    policy, running = installed.policy, installed.running
-    pids = installed.parts
-    spanner_pid = pids.get("Spanner emulator")
-    rows = [
-        ("gateway", f"{running.gateway}, mutual TLS for {policy.trust_domain} (pid {pids['gateway']})"),
-        ("Spanner", f"{running.spanner}, {installed.emulator}" + (f" (pid {spanner_pid})" if spanner_pid else "")),
-        ("checkpoint", f"policy {policy.version} (pid {pids['checkpoint']})"),
-        (
-            "authority",
-            f"certificates of one hour, renewed by themselves; {installed.authority} (pid {pids['authority']})",
+def up(
+    intent: IntentOption = Path(INTENT_FILE),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 chooses a free one.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker threads of the gateway.")] = 2,
+    shared_state: Annotated[
+        str,
+        typer.Option(
+            metavar="DATABASE",
+            help="Share sealing keys with other gateways in this database: projects/P/instances/I/databases/D.",
         ),
-        ("tokens", f"issuer {running.issuer}: public keys and discovery document"),
-        ("workloads", f"Workload API at unix://{running.workload_socket}"),
-        *([("pods", f"by their service account tokens at https://{running.pods}")] if running.pods else []),
-        *_google_row(installed),
-        ("state", f"{installed.state}: audit, decisions and logs"),
-    ]
-    console.print(f"Spangate is up ({installed.seconds:.1f} s).", style="bold")
-    for name, text in rows:
-        console.print(f"  {name:<12}{text}")
-    names = sorted(policy.identities)
-    example = names[0] if names else "namespace/service-account"
-    console.print(f"connect: spangate run --as {example} -- COMMAND    (identities: {', '.join(names) or 'none yet'})")
-    console.print("watch:   spangate log -f")
-    console.print("stop:    Ctrl-C")
+    ] = "",
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Keep the authority's keys in this directory, encrypted, in this token (`pkcs11:` URI) or in this key "
+            "ring of Cloud KMS (`gcpkms:` URI), so that its root outlives a restart; else they end with `up`.",
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The passphrase of these keys, or the token's PIN; else SPANGATE_KEY_PASSPHRASE_FILE names it, or "
+            "systemd gives it.",
+        ),
+    ] = None,
+    oidc_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port of the authority's public keys; 0 chooses a free one.")
+    ] = 0,
+    issuer: Annotated[
+        str, typer.Option(metavar="URL", help="`iss` of the tokens, if others reach the public keys by another URL.")
+    ] = "",
+    rotate_every: Annotated[
+        str, typer.Option(metavar="TIME", help="The authority's root is rotated when it is as old: 90d, 12h, never.")
+    ] = "90d",
+    google_trust_store: Annotated[
+        str,
+        typer.Option(
+            metavar="PROVIDER", help="An X.509 provider whose trust store holds the root; a rotation waits for it."
+        ),
+    ] = "",
+    workload_socket: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where every user finds the Workload API; else only the own user, at a place of its own.",
+        ),
+    ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings for a cluster whose pods are let in by their tokens."),
+    ] = None,
+    spanner: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="A Spanner over TLS in place of the emulator: spanner.googleapis.com:443."
+        ),
+    ] = "",
+    spanner_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The certificate authorities that may vouch for it; else the system's."),
+    ] = None,
+    sts: Annotated[
+        str, typer.Option(metavar="URL", help="Google's token service, if not sts.googleapis.com or the stand-in.")
+    ] = "",
+    sts_mtls: Annotated[
+        str, typer.Option(metavar="URL", help="The same for certificates, if not sts.mtls.googleapis.com.")
+    ] = "",
+    iam_credentials: Annotated[
+        str, typer.Option(metavar="URL", help="IAM Credentials, if not iamcredentials.googleapis.com.")
+    ] = "",
+    svid_directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="The gateway's certificate from a mesh: key.pem, cert-chain.pem and root-cert.pem in this directory.",
+        ),
+    ] = None,
+) -> None:
+    """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
+    from spangate.app.google_store import check_provider
+    from spangate.app.up import Installed, UpOptions
+    from spangate.app.up import up as start
+    from spangate.cli.installation import google_endpoints, named_spanner, render_installed, shared_database
+    from spangate.cli.rotate import rotate_every as time_of
 
+    shared = shared_database(shared_state)
+    every = time_of(rotate_every)
+    check_provider(google_trust_store)
+    real = named_spanner(spanner, spanner_ca)
+    google = google_endpoints(sts, sts_mtls, iam_credentials)
+    status = err.status("starting")
+    status.start()
 
-def _google_row(installed: Installed) -> list[tuple[str, str]]:
-    """Where access tokens come from, if from anywhere."""
-    google, pids = installed.policy.google, installed.parts
-    if google is None:
-        return []
-    pid = pids.get("stand-in for Google")
-    where = f"the stand-in for Google (pid {pid}), which is not Google" if pid else "Google"
-    return [("broker", f"access tokens by {google.pool}/{google.provider} from {where} (pid {pids['broker']})")]
+    def started(installed: Installed) -> None:
+        status.stop()
+        render_installed(out, installed)
+
+    try:
+        start(
+            UpOptions(
+                intent,
+                port,
+                workers,
+                shared,
+                keys,
+                passphrase_file,
+                oidc_port,
+                issuer,
+                workload_socket,
+                kubernetes,
+                real,
+                google,
+                svid_directory,
+                rotate_every=every,
+                google_trust_store=google_trust_store,
+            ),
+            progress=lambda text: moving_line(text, status.update),
+            started=started,
+            notice=lambda text: err.print(text),
+        )
+    finally:
+        status.stop()
+    err.print("stopped")

@@ -6,7 +6,7 @@ Rules:
 - Peers without an accepted certificate get as far as the filter, so that they are told why in a gRPC status instead
   of a broken connection (docs/decisions/0003). TLS sessions are not resumed: a resumed one is not verified again.
 - What Envoy answers by itself is a refusal with a sentence (PERMISSION_DENIED), or UNAVAILABLE where it cannot serve.
-Not here: the filter (dataplane/lua/), who may do what (the checkpoint).
+Not here: the sentences of refusals (local_replies.py), the filter (dataplane/lua/), who may do what (the checkpoint).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from spangate.compiler.envoy_parts import (
     typed,
     uri_names,
 )
+from spangate.compiler.local_replies import UNTRUSTED_POLICY, reply_mappers
 from spangate.settings import LIMITS, MIB
 
 CHECKPOINT_CLUSTER = "spangate_checkpoint"
@@ -36,10 +37,7 @@ BROKER_CLUSTER = "spangate_broker"
 SPANNER_CLUSTER = "spanner"
 LISTENER = "gateway"
 
-# Part of Envoy's response code details, which audit/join.py knows.
-UNTRUSTED_POLICY = "untrusted"
 _DOORKEEPER = "spangate.doorkeeper"
-
 # Beside the message, a body holds five bytes of gRPC framing. Envoy compares buffers in steps, so it gets a little
 # room; the filter draws the line exactly.
 _BODY_SLACK_BYTES = 64 * 1024
@@ -75,14 +73,6 @@ _HEADERS_REMOVED = [
 ]
 # Words of a client to Envoy itself: timeouts, retries, other destinations, forced traces.
 _STEERING_PREFIX = "x-envoy-"
-
-TOO_LARGE = (
-    f"spangate: the request is too large: Spanner takes at most {LIMITS.request_bytes_max // MIB} MiB, "
-    f"a Commit {LIMITS.commit_bytes_max // MIB} MiB"
-)
-TOO_SLOW = f"spangate: the request did not arrive within {REQUEST_SECONDS_MAX} seconds; try again"
-UNTRUSTED = "spangate: there is no accepted client certificate: Spangate lets in only workloads with an X.509-SVID"
-NOT_VETTED = "spangate: the gateway could not vet this request and refuses it; its log says why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +207,7 @@ def _connection_manager(plan: GatewayPlan) -> Json:
         early_header_mutation_extensions=[_without_steering_and_credentials()],
         server_header_transformation="PASS_THROUGH",
         access_log=[_access_log(plan.access_log)],
-        local_reply_config={
-            "mappers": [_reply(413, TOO_LARGE), _reply(408, TOO_SLOW, 503), _untrusted_reply(), _reply(403, NOT_VETTED)]
-        },
+        local_reply_config={"mappers": reply_mappers(REQUEST_SECONDS_MAX)},
         route_config={
             "name": "spanner",
             "virtual_hosts": [{"name": "spanner", "domains": ["*"], "routes": [_commit_route(plan), _route(plan)]}],
@@ -342,37 +330,6 @@ def _verified() -> Json:
                 san_matcher={"san_type": "URI", "matcher": {"prefix": "spiffe://"}},
             ),
         }
-    }
-
-
-def _reply(status: int, message: str, becomes: int = 403) -> Json:
-    """A local reply's sentence; for gRPC clients 403 becomes PERMISSION_DENIED, and 503 UNAVAILABLE."""
-    return {
-        "filter": {
-            "status_code_filter": {
-                "comparison": {"op": "EQ", "value": {"default_value": status, "runtime_key": "spangate.none"}}
-            }
-        },
-        "status_code": becomes,
-        "body_format_override": {"text_format_source": {"inline_string": message}},
-    }
-
-
-def _untrusted_reply() -> Json:
-    """The doorkeeper's sentence."""
-    details = f"rbac_access_denied_matched_policy[{UNTRUSTED_POLICY}]"
-    return {
-        "filter": {
-            "extension_filter": {
-                "name": "envoy.access_loggers.extension_filters.cel",
-                "typed_config": typed(
-                    "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                    expression=f"response.code_details == '{details}'",
-                ),
-            }
-        },
-        "status_code": 403,
-        "body_format_override": {"text_format_source": {"inline_string": UNTRUSTED}},
     }
 
 

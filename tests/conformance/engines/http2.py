@@ -16,6 +16,24 @@ FRAME_BYTES_MAX = 16_384
 SECONDS = 30.0
 
 
+def alert(address: str, context: ssl.SSLContext) -> str:
+    """The TLS alert by which the other side ends the handshake, as OpenSSL calls it; empty if there is none.
+
+    In TLS 1.3 the client's handshake is done before the other side has looked at its certificate, so the alert comes
+    with what is read next. Nothing is sent: a write on a connection that is closed already would hide the alert.
+    """
+    host, _, port = address.rpartition(":")
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection((host, int(port)), timeout=SECONDS) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="localhost") as secure:
+                # The first bytes are the settings of one who has accepted the handshake.
+                secure.recv(1)
+        except ssl.SSLError as error:
+            return error.reason or str(error)
+    return ""
+
+
 class Http2:
     """A connection. Raises OSError when it ends too early."""
 

@@ -33,11 +33,12 @@ def found(name: str, *arguments: str) -> Any:
 @needs_h2load
 def test_the_gateway_is_measured_on_every_way_with_every_load():
     gateway = found("gateway", "--rounds=1", "--requests=1000", "--moderate=200", "--single=100")
-    ways = ["direct", "plain Envoy", "+ access log", "+ empty Lua", "+ the check"]
+    ways = ["direct", "plain Envoy", "+ access log", "+ empty Lua", "+ the check", "+ a token"]
     for kind in ("saturated", "moderate", "one by one"):
         assert [row["name"] for row in gateway["rows"] if row["load"] == kind] == ways
     assert all(row["requests_per_second"] > 0 and 0 < row["p50_ms"] <= row["p99_ms"] for row in gateway["rows"])
-    assert [cost["load"] for cost in gateway["added"]] == ["saturated", "moderate", "one by one"]
+    for what in ("added", "with_token"):
+        assert [cost["load"] for cost in gateway[what]] == ["saturated", "moderate", "one by one"]
 
 
 @needs_h2load
