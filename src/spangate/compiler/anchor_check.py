@@ -8,7 +8,7 @@ Not here: who asks (adapters/anchor_check.py), why (docs/decisions/0033).
 from __future__ import annotations
 
 from spangate.compiler.envoy_parts import (
-    ALONE_ON_ITS_PORT,
+    ONE_SOCKET,
     Json,
     bootstrap,
     cluster,
@@ -54,7 +54,7 @@ def check_bootstrap(
         {
             "name": LISTENER,
             "address": tcp(host, 0),
-            **ALONE_ON_ITS_PORT,
+            **ONE_SOCKET,
             "filter_chains": [
                 {
                     "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
