@@ -15,11 +15,23 @@ INSTALL_SECONDS_MAX = 240
 _FILES = ("package.json", "package-lock.json", ".npmrc")
 
 
+class CannotBeHad(Exception):
+    """Why there is no Node.js, or no packages for it, on this machine."""
+
+
 def node_program(folder: Path, program: str) -> list[str]:
     """The command that runs `program` of `folder` with the packages that stand there. Skips, saying why."""
+    try:
+        return node_command(folder, folder / program)
+    except CannotBeHad as reason:
+        pytest.skip(str(reason))
+
+
+def node_command(folder: Path, program: Path) -> list[str]:
+    """The command that runs `program` with the packages that stand in `folder`. Raises CannotBeHad."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
-        pytest.skip("needs node and npm (Node.js 20)")
+        raise CannotBeHad("needs node and npm (Node.js 20)")
     installed = _cached(folder, node)
     if not installed.is_dir():
         half_done = installed.with_name(f"{installed.name}.{os.getpid()}")
@@ -32,16 +44,16 @@ def node_program(folder: Path, program: str) -> list[str]:
                     [npm, "ci"], cwd=half_done, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS_MAX
                 )
             except subprocess.TimeoutExpired:
-                pytest.skip(f"npm did not install the packages within {INSTALL_SECONDS_MAX} s")
+                raise CannotBeHad(f"npm did not install the packages within {INSTALL_SECONDS_MAX} s") from None
             if done.returncode:
-                pytest.skip(f"npm cannot install the packages: {done.stderr.strip()[-500:]}")
+                raise CannotBeHad(f"npm cannot install the packages: {done.stderr.strip()[-500:]}")
             if not installed.is_dir():
                 half_done.rename(installed)
         finally:
             shutil.rmtree(half_done, ignore_errors=True)
     # Node.js looks for packages beside the program.
-    shutil.copy(folder / program, installed)
-    return [node, str(installed / program)]
+    shutil.copy(program, installed)
+    return [node, str(installed / program.name)]
 
 
 def _cached(folder: Path, program: str) -> Path:

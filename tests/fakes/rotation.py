@@ -18,7 +18,7 @@ from spangate.adapters.key_keepers import MemoryKeys
 from spangate.adapters.keys import SystemKeys, request_pem
 from spangate.authority.ca import Authority
 from spangate.authority.generations import AuthorityState, common_name, fingerprint
-from spangate.authority.ledger import HeldLedger
+from spangate.authority.ledger import HeldLedger, Life
 from spangate.authority.peers import Peers
 from spangate.authority.rotation import Phase
 from spangate.authority.rotator import Rotator
@@ -97,6 +97,8 @@ class Program:
     stopped: bool = False
     # How many reports a bundle that it was given is not in use yet.
     lag: int = 0
+    # Whether the kernel tells of its process.
+    known: bool = False
     given: tuple[int, frozenset[str]] | None = None
 
     def take(self) -> None:
@@ -116,6 +118,8 @@ class World:
     made: int = 0
     retired: set[str] = field(default_factory=set)
     signed: set[str] = field(default_factory=set)
+    # Of all programs of whose process the kernel tells, the dead ones too.
+    known: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.ledger = HeldLedger(self.clock.now)
@@ -130,7 +134,12 @@ class World:
             record=self.ledger.record,
             lock=threading.RLock(),
         )
-        self.peers = Peers(lambda: self.authority.state, self.ledger, self.clock)
+        self.peers = Peers(
+            lambda: self.authority.state,
+            self.ledger,
+            self.clock,
+            ended=lambda life: life.started not in self.programs,
+        )
         self.rotator = Rotator(
             self.authority, self.peers, self.ledger, self.clock, every=None, required=["gateway"], stores=["google"]
         )
@@ -138,14 +147,25 @@ class World:
     def bundle(self) -> frozenset[str]:
         return frozenset(fingerprint(root) for root in self.authority.roots())
 
-    def join(self, *, reports: bool = True, lag: int = 0, instance: str = "", identity: SpiffeId = CHECKOUT) -> None:
+    def join(
+        self,
+        *,
+        reports: bool = True,
+        lag: int = 0,
+        known: bool = False,
+        instance: str = "",
+        identity: SpiffeId = CHECKOUT,
+    ) -> None:
         self.made += 1
         name = instance or f"program-{self.made}"
-        program = Program(name, frozenset(), "", self.clock.now(), reports, lag=lag)
+        program = Program(name, frozenset(), "", self.clock.now(), reports, lag=lag, known=known and reports)
         self.fetch(program, identity)
         self.programs[name] = program
 
     def fetch(self, program: Program, identity: SpiffeId = CHECKOUT) -> None:
+        if program.known:
+            self.known.add(program.name)
+            self.peers.belongs(program.name, Life("here", 1, program.name))
         issued = self.authority.sign(REQUEST, identity, holder=program.name if program.reports else "")
         _, intermediate = x509.load_pem_x509_certificates(issued.chain_pem.encode())
         bundle = x509.load_pem_x509_certificates(issued.bundle_pem.encode())
@@ -175,6 +195,9 @@ class World:
             elif program.ends - self.clock.now() < SVID_LIFETIME_MAX / 2:
                 self.fetch(program)
         self.rotator.tick()
+        dead = self.known - set(self.programs)
+        held = {one.holder for one in self.ledger.held(self.clock.now())}
+        assert not held & dead, "somebody is waited for whose process has ended"
 
     def confirm(self) -> None:
         if self.rotator.status().stores:

@@ -38,9 +38,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.tick()
 
     @precondition(lambda self: len(self.world.programs) < 6)
-    @rule(reports=st.booleans(), lag=st.integers(0, 8))
-    def join(self, reports: bool, lag: int) -> None:
-        self.world.join(reports=reports, lag=lag)
+    @rule(reports=st.booleans(), lag=st.integers(0, 8), known=st.booleans())
+    def join(self, reports: bool, lag: int, known: bool) -> None:
+        self.world.join(reports=reports, lag=lag, known=known)
 
     def _some(self, data: Any) -> Program | None:
         others = [one for name, one in sorted(self.world.programs.items()) if name != "gateway"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,17 @@ import pytest
 
 from fakes.clock import FakeClock
 from fakes.http import post
+from fakes.mesh_ca import MeshCa
 from fakes.tokens import jwt_authority
 from spangate.adapters.gateway_usage import GatewayUsage
 from spangate.adapters.holdings import holding
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.peer_client import Peer, gone, report, rotate, rotation
 from spangate.adapters.peer_reports import Answer, Reporter
-from spangate.adapters.process_life import life_of
+from spangate.adapters.process_life import ended, life_of
 from spangate.adapters.renewer import Renewer
 from spangate.adapters.rotation_door import BODY_BYTES_MAX, peer_routes, rotation_routes
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Taken
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secrets, SecretSource, Taken
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.unix_server import UnixServer, pid_of
@@ -42,6 +44,7 @@ from spangate.model.identity import SpiffeId
 CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
 GATEWAY = SpiffeId.gateway("shop.example")
 FINGERPRINT = "0" * 64
+MESH_CHAIN = MeshCa("cluster.local").leaf("spiffe://cluster.local/ns/spangate/sa/gateway").chain_pem
 REPORT = {"instance": "a", "identity": str(CHECKOUT), "kind": "run", "trusts": [FINGERPRINT], "uses": FINGERPRINT}
 
 
@@ -92,11 +95,11 @@ class House:
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
-        ledger = HeldLedger(self.clock.now)
+        ledger = self.ledger = HeldLedger(self.clock.now)
         self.authority = Authority.create(
             "shop.example", self.clock, SystemKeys(), record=ledger.record, lock=threading.RLock()
         )
-        self.peers = Peers(lambda: self.authority.state, ledger, self.clock)
+        self.peers = Peers(lambda: self.authority.state, ledger, self.clock, ended=ended)
         self.usage = GatewayUsage(self.clock.now)
         self.rotator = Rotator(
             *(self.authority, self.peers, ledger, self.clock),
@@ -105,9 +108,15 @@ class House:
             usage=self.usage.usage,
         )
         own = [str(GATEWAY)]
-        reports = peer_routes(self.authority, self.peers, never=own, alive=lambda request: life_of(pid_of(request)))
+        reports = peer_routes(self.authority, self.peers, never=own, life=lambda request: life_of(pid_of(request)))
         more = [*reports, *rotation_routes(self.rotator)]
-        app = svid_app(self.authority, jwt_authority(self.clock), reserved=[GATEWAY], more=more)
+        app = svid_app(
+            self.authority,
+            jwt_authority(self.clock),
+            reserved=[GATEWAY],
+            belongs=lambda holder, request: self.peers.belongs(holder, life_of(pid_of(request))),
+            more=more,
+        )
         owns = own_app(
             self.authority,
             {GATEWAY: ("localhost",)},
@@ -251,6 +260,55 @@ def test_a_process_that_the_kernel_knows_to_be_dead_holds_nothing_up(house: Hous
     assert house.phase is Phase.NEW_ROOT_SIGNS
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["one authority", "an authority that was away"])
+def test_a_process_that_died_before_its_first_report_holds_nothing_up(house: House, restarted: bool) -> None:
+    """As a broker that is killed in the middle of an exchange; also if the authority was killed with it."""
+    gateway = house.gateway()
+    script = (
+        "import sys; from pathlib import Path; from spangate.adapters.keys import SystemKeys;"
+        "from spangate.adapters.svid_client import SvidClient; from spangate.model.identity import SpiffeId;"
+        f"SvidClient(Path(sys.argv[1]), SystemKeys()).fetch(SpiffeId.parse('{CHECKOUT}'), 'short')"
+    )
+    subprocess.run([sys.executable, "-c", script, str(house.door)], check=True, timeout=60)
+    assert "short" in {one.holder for one in house.ledger.held(house.clock.now())}
+    if restarted:
+        peers = Peers(lambda: house.authority.state, house.ledger, house.clock, ended=ended)
+        peers.tend()
+        assert "short" not in {one.holder for one in house.ledger.held(house.clock.now())}
+        return
+    house.seconds(SETTLED, gateway)
+    house.rotator.begin()
+    house.rotator.confirm("google")
+    house.seconds(4, gateway)
+    assert house.phase is Phase.NEW_ROOT_SIGNS
+
+
+def test_a_gateway_without_a_certificate_of_the_authoritys_takes_its_roots_as_they_come(house: House) -> None:
+    """It shows a mesh's: a rotation goes through, and it is never asked to get another one."""
+    source, taken = SecretSource(Secrets("", "", house.client.bundle())), Taken()
+    client, peer = SvidClient(house.own_door, SystemKeys()), Peer("gateway", GATEWAY, "gateway")
+    reporter = Reporter(
+        *(source, taken, lambda held: report(client, peer, held, 0), lambda: pytest.fail("another one is wanted")),
+        problem=lambda text: pytest.fail(text),
+    )
+    house.rotator.begin()
+    house.rotator.confirm("google")
+    phases = []
+    for _ in range(60):
+        shown = replace(source.current() or pytest.fail("nothing"), chain_pem=MESH_CHAIN)
+        taken.offered(shown)
+        for name in (CERTIFICATE_SECRET, BUNDLE_SECRET):
+            taken.named(name, shown.version)
+        reporter.once()
+        house.clock.advance(timedelta(seconds=1))
+        house.rotator.tick()
+        phases.append(house.phase)
+        if house.rotator.status().stores and not house.rotator.status().stores[0][1]:
+            house.rotator.confirm("google")
+    assert phases[-1] is Phase.STEADY, rotation(house.client)["waits"]
+    assert set(phases) >= {Phase.NEW_ROOT_TRUSTED, Phase.NEW_ROOT_SIGNS, Phase.OLD_ROOT_RETIRED}
+
+
 def test_whoever_says_goodbye_holds_nothing_up_and_silence_is_no_goodbye(house: House) -> None:
     gateway, polite, silent = house.gateway(), house.program("polite"), house.program("silent")
     house.seconds(SETTLED, gateway, polite, silent)
@@ -265,17 +323,36 @@ def test_whoever_says_goodbye_holds_nothing_up_and_silence_is_no_goodbye(house: 
 
 def test_a_killed_process_is_gone_and_a_reused_number_is_another_process() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        alive = life_of(process.pid)
-        assert alive is not None
-        assert alive()
+        life = life_of(process.pid)
+        assert life is not None
+        assert not ended(life)
         process.kill()
         process.wait()
-        assert not alive()
+        assert ended(life)
     assert life_of(0) is None
     assert life_of(process.pid) is None
     mine = life_of(os.getpid())
     assert mine is not None
-    assert mine()
+    assert not ended(mine)
+    assert ended(replace(mine, started="1"))
+
+
+def test_of_another_machine_another_run_of_it_or_other_numbers_nobody_is_taken_for_dead() -> None:
+    mine = life_of(os.getpid())
+    assert mine is not None
+    assert not ended(replace(mine, system="another", started="1"))
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_taken_for_dead() -> None:
+    mine = life_of(os.getpid())
+    assert mine is not None
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        assert not ended(replace(mine, started="1"))
+        assert life_of(mine.pid) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # What the doors refuse ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 from spangate.authority.generations import AuthorityState, Generation, LetGo, checked
 from spangate.authority.jwt_svid import IssuedJwt
 from spangate.authority.kubernetes_token import Attested
-from spangate.authority.ledger import Held, Issued
+from spangate.authority.ledger import Held, Issued, Life
 from spangate.authority.rotation import Phase
 from spangate.authority.token_addresses import Replay
 from spangate.errors import Broken, TryAgain, YourFault
@@ -66,6 +66,9 @@ CREATE TABLE IF NOT EXISTS replayed (
   at INTEGER NOT NULL, PRIMARY KEY (token, address)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS shown_by_end ON shown (ends);
+CREATE TABLE IF NOT EXISTS lives (
+  holder TEXT PRIMARY KEY, system TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
 CREATE INDEX IF NOT EXISTS issued_by_holder ON issued (holder) WHERE in_use = 1;
 """
@@ -260,6 +263,21 @@ class AuthorityFile:
     def given_up(self, holder: str) -> None:
         """See authority.ledger.Ledger."""
         self._out_of_use("holder = ?", (holder,))
+        with self._used() as database:
+            database.execute("DELETE FROM lives WHERE holder = ?", (holder,))
+
+    def belongs(self, holder: str, life: Life) -> None:
+        """See authority.ledger.Ledger."""
+        with self._used() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (holder, life.system, life.pid, life.started)
+            )
+
+    def lives(self) -> Mapping[str, Life]:
+        """See authority.ledger.Ledger."""
+        with self._used() as database:
+            rows = database.execute("SELECT holder, system, pid, started FROM lives").fetchall()
+        return {holder: Life(system, pid, started) for holder, system, pid, started in rows}
 
     def _out_of_use(self, which: str, values: tuple[str | int, ...]) -> None:
         with self._used() as database:

@@ -2,7 +2,8 @@
 
 Rules: what is reported is what Envoy has taken into use. The authority's question and the change that follows are one
 turn with every other change of the certificate (SecretSource.changing). A bundle under which the certificate in use
-would be nobody's is not taken; a new certificate brings its own. An authority that is away is asked again; nothing is
+would be nobody's is not taken; a new certificate brings its own. Who has no certificate of the authority's (a gateway
+that shows a mesh's) takes the bundle as it comes. An authority that is away is asked again; nothing is
 changed meanwhile.
 Not here: what the authority concludes (authority/gate.py), renewing in time (renewer.py).
 """
@@ -69,7 +70,7 @@ class Reporter:
             answer = self._report(holding(self._taken.in_use()))
             current = self._source.current()
             if answer.bundle_pem is not None and current is not None and answer.bundle_pem != current.bundle_pem:
-                if leads_to(current.chain_pem, answer.bundle_pem):
+                if not current.chain_pem or leads_to(current.chain_pem, answer.bundle_pem):
                     self._source.replace(replace(current, bundle_pem=answer.bundle_pem))
                 else:
                     self._renew()

@@ -28,6 +28,7 @@ from starlette.routing import Route
 from spangate.adapters.door_answers import answering, error_response
 from spangate.adapters.gateway_usage import GatewayUsage
 from spangate.authority.ca import Authority
+from spangate.authority.ledger import Life
 from spangate.authority.peers import RESERVED_INSTANCES, TRUSTS_MAX, Peers
 from spangate.authority.rotator import Rotator, Status
 
@@ -37,7 +38,8 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INSTANCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _KIND = re.compile(r"[A-Za-z ]{1,32}", re.ASCII)
 _REPORT = {"instance": str, "identity": str, "kind": str, "trusts": list, "uses": str}
-Alive = Callable[[Request], Callable[[], bool] | None]
+# The process of whoever asks; None if it is not known.
+AskersLife = Callable[[Request], Life | None]
 
 
 def peer_routes(
@@ -47,9 +49,9 @@ def peer_routes(
     only: Collection[str] | None = None,
     never: Collection[str] = (),
     usage: GatewayUsage | None = None,
-    alive: Alive = lambda _: None,
+    life: AskersLife = lambda _: None,
 ) -> list[Route]:
-    """For reports. `only` or `never`: the identities that may be spoken for. `alive` tells of the asker's process."""
+    """For reports. `only` or `never`: the identities that may be spoken for. `life` tells of the asker's process."""
 
     def seen(body: bytes, request: Request) -> Response:
         report = _report(body)
@@ -66,7 +68,7 @@ def peer_routes(
             kind=report["kind"],
             trusts=frozenset(report["trusts"]),
             uses=report["uses"],
-            alive=alive(request),
+            life=life(request),
         )
         if usage is not None and "met" in report:
             usage.told(report["met"])

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -52,18 +52,25 @@ def svid_app(
     tokens: JwtAuthority,
     *,
     reserved: Collection[SpiffeId] = (),
+    belongs: Callable[[str, Request], None] = lambda _holder, _request: None,
     more: Sequence[Route] = (),
 ) -> Starlette:
-    """The application to serve. `reserved` identities are refused to everybody who asks here; `more` it serves too."""
+    """The application to serve. `reserved` identities are refused to everybody who asks here; `more` it serves too.
+
+    `belongs` is told who asks for what is held under a name, before that is given.
+    """
     refused = frozenset(reserved)
 
-    def sign(body: bytes, _: Request) -> Response:
+    def sign(body: bytes, request: Request) -> Response:
         asked = _parse(body)
         if asked is None:
             return error_response(400, "the request is not a JSON object of the two texts `identity` and `csr`")
         if asked.get("holder") in RESERVED_INSTANCES:
             return error_response(403, f"nobody holds anything as `{asked['holder']}` here")
-        return _signed(authority, asked, _allowed(asked["identity"], authority.trust_domain, refused))
+        identity = _allowed(asked["identity"], authority.trust_domain, refused)
+        if "holder" in asked:
+            belongs(asked["holder"], request)
+        return _signed(authority, asked, identity)
 
     def token(body: bytes, _: Request) -> Response:
         asked = _parse_token(body)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from starlette.requests import Request
+
 from spangate.adapters.authority_store import FILE, AuthorityFile
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.gateway_usage import GatewayUsage
@@ -25,7 +27,7 @@ from spangate.adapters.key_places import open_keeper
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.oidc_door import LoopbackServer, oidc_app
 from spangate.adapters.periodic import Periodic
-from spangate.adapters.process_life import life_of
+from spangate.adapters.process_life import ended, life_of
 from spangate.adapters.rotation_door import peer_routes, rotation_routes
 from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.unix_server import UnixServer, pid_of
@@ -35,6 +37,7 @@ from spangate.authority.generations import AuthorityState, leaving_issuers, refu
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.keeper import KeyKeeper
+from spangate.authority.ledger import Life
 from spangate.authority.peers import GATEWAY_INSTANCE, Peers
 from spangate.authority.rotator import LOOK, Rotator
 from spangate.model.identity import SpiffeId
@@ -124,7 +127,7 @@ def open_parts(
         store=KeptJwtKeys(keeper, lambda: f"{made.new_serial() % 2**64:016x}"),
         record=store.record_token,
     )
-    peers = Peers(lambda: authority.state, store, clock)
+    peers = Peers(lambda: authority.state, store, clock, ended=ended)
     usage = GatewayUsage(clock.now)
     rotator = Rotator(
         authority,
@@ -204,9 +207,15 @@ def _rotation(parts: AuthorityParts) -> None:
 def _door(parts: AuthorityParts) -> None:
     """The operator's."""
     own = [str(identity) for identity in parts.own_identities]
-    reports = peer_routes(parts.authority, parts.peers, never=own, alive=lambda request: life_of(pid_of(request)))
-    more = [*reports, *rotation_routes(parts.rotator)]
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, more=more)
+
+    def life(request: Request) -> Life | None:
+        return life_of(pid_of(request))
+
+    def belongs(holder: str, request: Request) -> None:
+        parts.peers.belongs(holder, life(request))
+
+    more = [*peer_routes(parts.authority, parts.peers, never=own, life=life), *rotation_routes(parts.rotator)]
+    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, belongs=belongs, more=more)
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 

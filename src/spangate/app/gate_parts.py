@@ -20,11 +20,11 @@ from spangate.adapters.holdings import Holding
 from spangate.adapters.issuers_file import FILE as ISSUERS_FILE
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.own_child import OwnChild
-from spangate.adapters.peer_client import Peer, report
+from spangate.adapters.peer_client import Peer, gone, report
 from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.renewer import Renewer
-from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, SecretSource, Taken, sds_app
+from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secrets, SecretSource, Taken, sds_app
 from spangate.adapters.seal_keys import FILE
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
@@ -85,9 +85,13 @@ def gateway_certificate(
     client = SvidClient(authority.own_door, SystemKeys())
     source = SecretSource()
     peer = Peer(GATEWAY_INSTANCE, identity, "gateway")
-    renewer = Renewer(lambda: client.fetch(identity, peer.instance), source, clock=SystemClock(), problem=notice)
-    renewer.start()
-    stack.callback(renewer.stop)
+    if trust.svid is None:
+        renewer = Renewer(lambda: client.fetch(identity, peer.instance), source, clock=SystemClock(), problem=notice)
+        renewer.start()
+        stack.callback(renewer.stop)
+        renew = renewer.renew_now
+    else:
+        renew = _roots_alone(client, peer, SvidClient(authority.door, SystemKeys()), source)
     secrets = gateway_secrets(
         trust, source, authority.trust_domain, roots_file, authority.runtime, stack, problem=notice
     )
@@ -106,10 +110,20 @@ def gateway_certificate(
             met = None
         return report(client, peer, held, met)
 
-    reporter = Reporter(source, taken, tell, renewer.renew_now, problem=notice)
+    reporter = Reporter(source, taken, tell, renew, problem=notice)
     reporter.start()
     stack.callback(reporter.stop)
     return CertificateDoor(door.path, own)
+
+
+def _roots_alone(own_door: SvidClient, peer: Peer, door: SvidClient, source: SecretSource) -> Callable[[], None]:
+    """The gateway shows a mesh's certificate, and needs the authority's roots and no certificate: one that nobody uses
+    would hold a rotation up until it has ended. What to do when another one is wanted: nothing.
+    """
+    # Of an earlier `up`, which has ended, and its keys with it.
+    gone(own_door, peer)
+    source.replace(Secrets(chain_pem="", key_pem="", bundle_pem=door.bundle()))
+    return lambda: None
 
 
 def start_gateway(

@@ -7,7 +7,7 @@ Not here: the ledger that outlives the process (adapters/authority_store.py), wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -45,6 +45,17 @@ class Held:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A process, as the kernel knows it: its number, and the moment of its start, in the kernel's own count. `system`
+    tells one run of one machine, as one group of processes sees it; numbers of another one mean nothing.
+    """
+
+    system: str
+    pid: int
+    started: str
+
+
 class Ledger(Protocol):
     """Any thread may use it. Every method may raise SpangateError."""
 
@@ -61,7 +72,15 @@ class Ledger(Protocol):
         ...
 
     def given_up(self, holder: str) -> None:
-        """`holder` is gone, and its keys with it."""
+        """`holder` is gone, and its keys with it; its process is of no interest any more."""
+        ...
+
+    def belongs(self, holder: str, life: Life) -> None:
+        """What `holder` has ends with that process."""
+        ...
+
+    def lives(self) -> Mapping[str, Life]:
+        """The processes that are known, by their holders."""
         ...
 
 
@@ -74,6 +93,7 @@ class HeldLedger:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._leaves: dict[int, Issued] = {}
+        self._lives: dict[str, Life] = {}
         self._recorded = 0
 
     def record(self, issued: Issued) -> None:
@@ -97,6 +117,15 @@ class HeldLedger:
     def given_up(self, holder: str) -> None:
         """See Ledger."""
         self._forget(lambda leaf: leaf.holder == holder)
+        self._lives.pop(holder, None)
+
+    def belongs(self, holder: str, life: Life) -> None:
+        """See Ledger."""
+        self._lives[holder] = life
+
+    def lives(self) -> Mapping[str, Life]:
+        """See Ledger."""
+        return dict(self._lives)
 
     def _forget(self, which: Callable[[Issued], bool]) -> None:
         for leaf in tuple(self._leaves.values()):

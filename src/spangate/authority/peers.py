@@ -3,7 +3,8 @@
 Rules: a peer is an instance (one running program, one stream) that reports again and again what is really in use there,
 not what it was sent. Who falls silent without a goodbye is not gone: its certificate is still recorded (ledger.py), and
 counts until it has ended. A goodbye says that the private key is gone too; whoever cannot know that must not say it.
-This is lost with the process, and need not be kept: whoever lives reports again, and the ledger knows of all others.
+This is lost with the process, and need not be kept: whoever lives reports again, and the ledger knows of all others,
+and of the processes that they end with.
 Not here: what is concluded (gate.py), how reports come in (adapters/).
 """
 
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from spangate.authority.generations import AuthorityState
-from spangate.authority.ledger import Ledger
+from spangate.authority.ledger import Ledger, Life
 from spangate.authority.rotation import Phase
 from spangate.errors import TryAgain, YourFault
 
@@ -73,13 +74,21 @@ class Wanted:
 class Peers:
     """Any thread may use it: each change is one assignment."""
 
-    def __init__(self, state: Callable[[], AuthorityState], ledger: Ledger, clock: Clock) -> None:
-        """`state`: what is in force."""
+    def __init__(
+        self,
+        state: Callable[[], AuthorityState],
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        ended: Callable[[Life], bool] = lambda _: False,
+    ) -> None:
+        """`state`: what is in force. `ended`: whether a process has certainly ended. Raises what the ledger raises."""
         self._state = state
         self._ledger = ledger
         self._clock = clock
+        self._ended = ended
         self._seen: dict[str, Seen] = {}
-        self._alive: dict[str, Callable[[], bool]] = {}
+        self._lives: dict[str, Life] = dict(ledger.lives())
 
     def seen(
         self,
@@ -89,10 +98,10 @@ class Peers:
         kind: str,
         trusts: frozenset[str],
         uses: str,
-        alive: Callable[[], bool] | None = None,
+        life: Life | None = None,
     ) -> Wanted:
-        """What `instance` holds at this moment. `alive` tells later whether its process still runs, if that can be
-        known for sure. Raises YourFault, TryAgain, and what the ledger raises.
+        """What `instance` holds at this moment. `life`: the process that it ends with, if that is known. Raises
+        YourFault, TryAgain, and what the ledger raises.
         """
         if not instance or len(instance) > INSTANCE_CHARACTERS_MAX or len(trusts) > TRUSTS_MAX:
             raise YourFault("a peer's report without a name, with a long one, or with too many roots")
@@ -105,8 +114,7 @@ class Peers:
                 if one.fingerprint == uses:
                     self._ledger.replaced(instance, one.number)
         self._seen[instance] = Seen(instance, identity, kind, trusts, uses, self._clock.now())
-        if alive is not None:
-            self._alive[instance] = alive
+        self.belongs(instance, life)
         roots = {one.fingerprint for one in state.generations}
         gone = {one.fingerprint for one in state.let_go}
         return Wanted(
@@ -116,18 +124,26 @@ class Peers:
             again=self._again(state),
         )
 
+    def belongs(self, instance: str, life: Life | None) -> None:
+        """What `instance` has, or is about to be given, ends with that process. Raises what the ledger raises."""
+        # Beyond the bound a certificate counts until it has ended, as that of somebody unknown.
+        known = instance in self._lives or len(self._lives) < PEERS_MAX
+        if life is not None and known and self._lives.get(instance) != life:
+            self._ledger.belongs(instance, life)
+            self._lives[instance] = life
+
     def gone(self, instance: str) -> None:
         """`instance` has ended, and its private keys with it. Raises what the ledger raises."""
         if instance:
             self._ledger.given_up(instance)
         self._seen.pop(instance, None)
-        self._alive.pop(instance, None)
+        self._lives.pop(instance, None)
 
     def tend(self) -> None:
         """Lets go of those whose process has ended, and of silent ones that hold nothing which has not ended."""
         now = self._clock.now()
-        for instance, alive in tuple(self._alive.items()):
-            if not alive():
+        for instance, life in tuple(self._lives.items()):
+            if self._ended(life):
                 self.gone(instance)
         silent = [one for one in self.all() if not one.connected(now)]
         if silent:
@@ -135,7 +151,6 @@ class Peers:
             for one in silent:
                 if one.instance not in holders:
                     self._seen.pop(one.instance, None)
-                    self._alive.pop(one.instance, None)
 
     def all(self) -> tuple[Seen, ...]:
         """Everybody who is known, silent ones too."""

@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from e2e.harness import SPANGATE, Up, descendants, edit, eventually, shop_folder, spangate
+from e2e.rotation.parts import begin, status, until
 from fakes.mesh_ca import MeshCa, pem, replace_file, write_svid
 from spangate.model.identity import SpiffeId
 
@@ -159,3 +160,13 @@ def test_run_says_which_identity_it_has(istiod: Istiod, up: Up) -> None:
     assert "`run` needs to know as whom" in refused.stderr
     done = spangate("run", "--as", "courier", "--svid-directory", str(directory), "--", "true", cwd=up.folder)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_gateway_that_shows_the_meshs_certificate_holds_no_rotation_of_our_root_up(up: Up) -> None:
+    """It has none of our authority's, so that there is none that it does not use; it follows our roots all the same."""
+    before = {root["fingerprint"] for root in status(up)["roots"]}
+    begin(up)
+    found = until(up, "STEADY")
+    assert not before & {root["fingerprint"] for root in found["roots"]}
+    # An identity of the authority's is let in under the new root.
+    up.program("loader", "load.py")

@@ -1,4 +1,7 @@
-"""Promise: whichever part is killed, programs with Google's client see no failure, and no commit is lost or doubled."""
+"""Promise: whichever part is killed, programs with Google's client see no failure, and no commit is lost or doubled.
+
+The gateway sends nothing on without a token of Google's, so that broker and stand-in are parts as the others are.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from e2e.harness import SPANGATE, Up, descendants, eventually, shop_folder
+from e2e.harness import GOOGLE, SPANGATE, Up, descendants, eventually, shop_folder
 
 pytestmark = pytest.mark.e2e
 
 KINDS = {"query", "fresh query", "read", "transaction", "batch"}
 AUTHORITY, CHECKPOINT, GATEWAY, CLIENT = "authority_process", "checkpoint_process", "gateway.json", "client.json"
+BROKER, STANDIN = "broker_process", "standin_process"
 # gRPC pauses before it connects again, up to some seconds after a few ends in a row.
 SECONDS_BETWEEN = 4.0
 
@@ -70,7 +74,10 @@ class Program:
 @pytest.fixture(scope="module")
 def up(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One of its own, so that nobody else's ends count."""
-    found = Up(shop_folder(tmp_path_factory.mktemp("up") / "shop")).wait_until_up()
+    folder = shop_folder(tmp_path_factory.mktemp("up") / "shop")
+    intent = folder / "spangate.yaml"
+    intent.write_text(intent.read_text() + GOOGLE)
+    found = Up(folder).wait_until_up()
     try:
         found.program("loader", "load.py")
         yield found
@@ -95,20 +102,21 @@ def check(report: dict[str, Any]) -> None:
 
 def test_no_failure_reaches_a_program_when_any_part_is_killed(up: Up, program: Program) -> None:
     root = (up.state / "up.json").read_text()
-    for part in (AUTHORITY, CHECKPOINT, GATEWAY, CLIENT):
+    # The gateway after the broker: neither has a token any more.
+    for part in (AUTHORITY, CHECKPOINT, STANDIN, BROKER, GATEWAY, CLIENT):
         program.kill(part)
         time.sleep(SECONDS_BETWEEN)
     report, said = program.report()
     check(report)
     assert said == "spangate: the client ended (signal 9); started again\n"
-    for name in ("authority", "checkpoint", "gateway"):
+    for name in ("authority", "checkpoint", "stand-in for Google", "broker", "gateway"):
         assert f"the {name} ended (signal 9); started again\n" in up.printed
     # Addresses, sockets and issuer are what they were.
     assert (up.state / "up.json").read_text() == root
 
 
 def test_no_failure_reaches_a_program_when_all_parts_are_killed_at_once(up: Up, program: Program) -> None:
-    for part in (AUTHORITY, CHECKPOINT, GATEWAY, CLIENT):
+    for part in (AUTHORITY, CHECKPOINT, STANDIN, BROKER, GATEWAY, CLIENT):
         program.kill(part)
     time.sleep(SECONDS_BETWEEN)
     check(program.report()[0])
@@ -118,7 +126,7 @@ def test_no_failure_reaches_a_program_when_all_parts_are_killed_at_once(up: Up, 
 def test_no_failure_reaches_a_program_however_often_parts_are_killed(up: Up, program: Program) -> None:
     """Each at another moment of what is under way; fewer than would be given up."""
     for round_ in range(4):
-        for part in (CHECKPOINT, GATEWAY, CLIENT, AUTHORITY):
+        for part in (CHECKPOINT, BROKER, GATEWAY, STANDIN, CLIENT, AUTHORITY):
             program.kill(part)
             time.sleep(3.4 + 0.137 * round_)
     check(program.report()[0])
