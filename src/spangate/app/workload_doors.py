@@ -22,6 +22,7 @@ from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.periodic import Periodic
 from spangate.adapters.pod_reports import PodReports
 from spangate.adapters.renewer import Renewer
+from spangate.adapters.seldom import Seldom
 from spangate.adapters.selector_watch import LOOK, SelectorWatch
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.tls_server import TlsSecrets, TlsServer
@@ -32,6 +33,7 @@ from spangate.authority.ca import Authority
 from spangate.authority.federation import Roots
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.peers import POD_DOOR_INSTANCE, Peers
+from spangate.authority.token_addresses import TokenAddresses
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory, unless the operator names a path.
@@ -82,7 +84,7 @@ def open_pod_door(
     roots: Roots,
 ) -> None:
     """For pods of the cluster that `settings` describes. Raises SpangateError."""
-    cluster = read_settings(settings)
+    read = read_settings(settings)
     clock, keys = SystemClock(), SystemKeys()
     secrets = TlsSecrets()
     own = SpiffeId.authority(authority.trust_domain)
@@ -102,8 +104,17 @@ def open_pod_door(
     reporter = Reporter(secrets, secrets, tell, renewer.renew_now, problem=say)
     reporter.start()
     stack.callback(reporter.stop)
-    reports = PodReports(authority, peers)
+    seldom = Seldom(say)
+    addresses = TokenAddresses(store, lambda text: seldom.say(f"door for pods: {text}")) if read.bound else None
     door = AttestDoor(
-        authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store, roots=roots, reports=reports
+        authority,
+        tokens,
+        read.cluster,
+        read.keys,
+        clock=clock,
+        recorder=store,
+        addresses=addresses,
+        roots=roots,
+        reports=PodReports(authority, peers),
     )
     stack.enter_context(TlsServer(door.app(), listener, secrets, name="door for pods"))
