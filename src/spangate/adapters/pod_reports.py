@@ -59,12 +59,15 @@ class PodReports:
         holder, held = holder_of(attested, asked.get("instance")), read_holding(asked)
         if holder is None or held is None or set(asked) != {"instance", "trusts", "uses"}:
             return None
-        names = [one.instance for one in self._peers.all() if one.instance.startswith(pod_name(attested))]
-        if holder not in names and len(names) >= INSTANCES_OF_POD_MAX:
+        if not self._peers.knows(holder) and self._names_of(attested) >= INSTANCES_OF_POD_MAX:
             raise TryAgain(f"more than {INSTANCES_OF_POD_MAX} programs of this pod have reported within the hour")
         identity = str(attested.identity)
         wanted = self._peers.seen(holder, identity, kind=KIND, trusts=held.trusts, uses=held.uses)
         return {"identity": identity, **seen_answer(self._authority, wanted)}
+
+    def _names_of(self, attested: Attested) -> int:
+        name = pod_name(attested)
+        return sum(one.instance.startswith(name) for one in self._peers.all())
 
     def gone(self, attested: Attested, asked: Mapping[str, Any]) -> dict[str, object] | None:
         """Notes that it has ended; None for a request that cannot be read. Raises what Peers.gone raises."""

@@ -154,6 +154,10 @@ class Peers:
                 if one.instance not in holders:
                     self._seen.pop(one.instance, None)
 
+    def knows(self, instance: str) -> bool:
+        """Whether it has reported, and has not gone."""
+        return instance in self._seen
+
     def all(self) -> tuple[Seen, ...]:
         """Everybody who is known, silent ones too."""
         return tuple(self._seen.values())
