@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -97,7 +96,7 @@ class StandIn:
         """A process for it."""
         argv = [sys.executable, "-m", "spangate.app.standin_process", "--config", str(self._config)]
         argv += ["--port", str(self._port), "--tls-port", str(self._tls_port), "--tls-root", str(self._root)]
-        return Child("stand-in for Google", argv, self._log)
+        return Child("stand-in for Google", argv, self._log, waiting=[signal.SIGHUP])
 
     def wait(self, child: Child, stop: Stop) -> None:
         """Returns once it serves on both ports. Raises PeersFault, Stopped."""
@@ -113,14 +112,15 @@ class StandIn:
         """Another policy is in force."""
         self._policy = policy
 
-    def keep(self, stack: ExitStack, pid: Callable[[], int], problem: Callable[[str], None]) -> None:
-        """From now on, until `stack` ends, the process `pid()` hears of what changes."""
+    def keep(self, stack: ExitStack, child: Callable[[], Child], problem: Callable[[str], None]) -> None:
+        """From now on, until `stack` ends, the process of that moment hears of what changes."""
 
         def look() -> None:
             # An authority that is away just now has changed nothing, and is told of elsewhere.
             with contextlib.suppress(TryAgain):
                 if self._write():
-                    os.kill(pid(), signal.SIGHUP)
+                    # One that is away reads the file when it starts; one that starts takes the signal afterwards.
+                    child().send(signal.SIGHUP)
 
         tender = Periodic(look, STANDIN_LOOK, name="stand-in", problem=lambda text: problem(f"stand-in: {text}"))
         tender.start()
@@ -187,7 +187,7 @@ class Tokens:
         watcher = IntentWatcher(self._intent, changed=standin.replace, broken=lambda _: None, live=live)
         watcher.start()
         stack.callback(watcher.stop)
-        standin.keep(stack, lambda: self._standin_part.child.pid, problem)
+        standin.keep(stack, lambda: self._standin_part.child, problem)
 
 
 def standin_config(policy: Policy, google: GoogleFederation, authority: AuthorityPlan) -> Mapping[str, Any]:
