@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,18 +20,25 @@ _URL = re.compile(r"https?://127\.0\.0\.1:[0-9]+")
 
 
 class StandInProcess:
-    """Started on entry, ended on exit. `url`: where it answers."""
+    """Started on entry, ended on exit. `url`: where it answers. `listener`: what it is to listen on."""
 
-    def __init__(self, config: Mapping[str, Any], directory: Path, *options: str) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], directory: Path, *options: str, listener: socket.socket | None = None
+    ) -> None:
         self.config = directory / "standin.json"
         self.config.write_text(json.dumps(config))
         self._options = options
+        self._inherited = () if listener is None else (listener.fileno(),)
         self.said: list[str] = []
         self.url = ""
 
     def __enter__(self) -> StandInProcess:
         argv = [sys.executable, "-m", "spangate.app.standin_process", "--config", str(self.config), *self._options]
-        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for descriptor in self._inherited:
+            argv += ["--socket-fd", str(descriptor)]
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=self._inherited
+        )
         watchdog = threading.Timer(START_SECONDS_MAX, self.process.kill)
         watchdog.start()
         self.url = self.next_url()
@@ -65,7 +73,16 @@ class StandInProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.process.send_signal(signal.SIGTERM)
+        self._ended()
+        assert self.process.returncode == 0, self.said
+
+    def kill(self) -> None:
+        """As a crash ends it."""
+        self.process.kill()
+        self._ended()
+
+    def _ended(self) -> None:
         assert self.process.stdout is not None
         self.said.append(self.process.stdout.read())
         self.process.stdout.close()
-        assert self.process.wait(20) == 0, self.said
+        self.process.wait(20)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from fakes.cluster import AUDIENCE, ISSUER, Cluster
 from fakes.leaks import NO_TOKENS, leaks
 from fakes.tokens import jwt_authority
-from spangate.adapters import attest_client, tls_server
+from spangate.adapters import attest_client, authority_store, tls_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.attest_door import BODY_BYTES_MAX, AttestDoor
 from spangate.adapters.authority_store import AuthorityFile
@@ -35,6 +35,7 @@ from spangate.adapters.tls_server import TlsSecrets, TlsServer, tcp_listener
 from spangate.authority import kubernetes_token
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX
+from spangate.authority.token_addresses import TokenAddresses
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
@@ -45,7 +46,7 @@ CHECKOUT = SpiffeId.workload(TRUST_DOMAIN, "shop", "checkout")
 class Site:
     """The door, its cluster, and what a pod has: a token file and the bundle."""
 
-    def __init__(self, folder: Path, shows: SpiffeId, **bounds: int) -> None:
+    def __init__(self, folder: Path, shows: SpiffeId, *, bound: bool = True, **bounds: int) -> None:
         self.cluster = Cluster()
         self.authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
         self.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
@@ -54,6 +55,7 @@ class Site:
         self.publish()
         self.project()
         self.bundle_file.write_text(self.authority.bundle_pem())
+        self.told: list[str] = []
         door = AttestDoor(
             self.authority,
             self.tokens,
@@ -61,6 +63,7 @@ class Site:
             KeyFile(self.jwks),
             clock=SystemClock(),
             recorder=self.store,
+            addresses=TokenAddresses(self.store, self.told.append) if bound else None,
         )
         self.secrets = TlsSecrets()
         self.show(shows)
@@ -85,12 +88,20 @@ class Site:
         return AttestClient(self.url, self.bundle_file, self.token_file, SystemKeys())
 
     def ask(
-        self, path: str, body: Any, *tokens: str, method: str = "POST", **headers: str
+        self,
+        path: str,
+        body: Any,
+        *tokens: str,
+        method: str = "POST",
+        source: str = "127.0.0.1",
+        **headers: str,
     ) -> tuple[int, dict[str, Any]]:
         """As somebody else's client would, without looking at the certificate."""
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=20, context=context, source_address=(source, 0)
+        )
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
             connection.putrequest(method, path)
@@ -110,8 +121,8 @@ class Site:
             found = {"text": text.decode()}
         return answer.status, found
 
-    def svid(self, token: str) -> tuple[int, dict[str, Any]]:
-        return self.ask("/v1/svid", {"csr": CSR}, f"Bearer {token}")
+    def svid(self, token: str, source: str = "127.0.0.1", **headers: str) -> tuple[int, dict[str, Any]]:
+        return self.ask("/v1/svid", {"csr": CSR}, f"Bearer {token}", source=source, **headers)
 
 
 CSR = request_pem(SystemKeys().new_key())
@@ -346,6 +357,99 @@ def test_an_authority_that_cannot_write_down_gives_nothing(site: Site, monkeypat
     monkeypatch.setattr(site.store, "record_attested", full)
     with pytest.raises(TryAgain, match="the disk is full"):
         site.client().fetch()
+
+
+# From where
+
+POD, THIEF = "127.0.0.1", "127.0.0.2"
+
+
+def test_a_pod_shows_its_token_again_and_again(site: Site) -> None:
+    token = site.cluster.token()
+    assert [site.svid(token, POD)[0] for _ in range(3)] == [200] * 3
+    assert site.ask("/v1/jwt", {"audiences": ["orders"]}, f"Bearer {token}", source=POD)[0] == 200
+    assert site.told == []
+
+
+@pytest.mark.parametrize("path", ["/v1/svid", "/v1/jwt"])
+def test_a_token_that_is_shown_from_elsewhere_gets_nothing_and_it_is_told_and_written_down(
+    site: Site, path: str
+) -> None:
+    token = site.cluster.token()
+    pod = pyjwt.decode(token, options={"verify_signature": False})["kubernetes.io"]["pod"]["uid"]
+    assert site.svid(token, POD)[0] == 200
+    body = {"csr": CSR} if path == "/v1/svid" else {"audiences": ["orders"]}
+    for _ in range(2):
+        status, answer = site.ask(path, body, f"Bearer {token}", source=THIEF)
+        assert (status, answer["error"]) == (401, "the service account token was first shown from another address")
+        assert "delete it" in answer["help"]
+        # Not from where: that is nothing for a thief.
+        assert POD not in json.dumps(answer)
+    assert site.store.replayed() == ((str(CHECKOUT), pod, POD, THIEF),)
+    assert site.told[0] == (
+        f"a token of `{CHECKOUT}` (pod {pod}) was first shown from {POD} and now from {THIEF}: refused; who of the two "
+        "is the pod?"
+    )
+    assert len(site.store.attested()) == 1
+    # The pod goes on.
+    assert site.svid(token, POD)[0] == 200
+
+
+def test_a_thief_who_is_first_locks_the_pod_out_which_is_told_what_to_do(site: Site) -> None:
+    site.project()
+    assert site.svid(site.token_file.read_text(), THIEF)[0] == 200
+    with pytest.raises(YourFault, match="first shown from another address") as caught:
+        site.client().fetch()
+    assert "delete it, so that it gets a new token" in str(caught.value.help)
+    assert f"from {THIEF} and now from {POD}" in site.told[0]
+    # Which it then has.
+    site.project()
+    assert site.client().fetch().identity == CHECKOUT
+
+
+def test_headers_do_not_say_from_where(site: Site) -> None:
+    token = site.cluster.token()
+    assert site.svid(token, POD)[0] == 200
+    for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
+        assert site.svid(token, THIEF, **{name: f"for={POD}" if name == "forwarded" else POD})[0] == 401
+        assert site.svid(token, POD, **{name: THIEF})[0] == 200
+
+
+def test_what_is_refused_for_another_reason_binds_nothing(site: Site) -> None:
+    token = site.cluster.token()
+    content, _, signature = token.rpartition(".")
+    forged = f"{content}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
+    assert site.svid(forged, THIEF)[0] == 401
+    assert site.svid(token, POD)[0] == 200
+
+
+def test_an_authority_that_is_started_again_remembers(site: Site, tmp_path: Path) -> None:
+    token = site.cluster.token()
+    assert site.svid(token, POD)[0] == 200
+    site.server.stop()
+    site.store.close()
+    again = Site(tmp_path, SpiffeId.authority(TRUST_DOMAIN))
+    with again.server:
+        assert again.svid(token, THIEF)[0] == 401
+        assert again.svid(token, POD)[0] == 200
+
+
+def test_an_authority_that_cannot_write_down_from_where_gives_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority_store, "SHOWN_MAX", 1)
+    first, second = site.cluster.token(), site.cluster.token()
+    assert site.svid(first)[0] == 200
+    status, answer = site.svid(second)
+    assert (status, site.svid(first)[0]) == (503, 200)
+    assert "no other one is taken just now" in answer["error"]
+
+
+def test_where_a_proxy_changes_addresses_tokens_are_taken_from_any(tmp_path: Path) -> None:
+    site = Site(tmp_path, SpiffeId.authority(TRUST_DOMAIN), bound=False)
+    with site.server:
+        token = site.cluster.token()
+        assert [site.svid(token, source)[0] for source in (POD, THIEF)] == [200, 200]
 
 
 # Whom a client takes for the authority

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,13 +84,59 @@ def test_saying_it_to_nobody_is_no_error() -> None:
 # Ports
 
 
+REUSE_ADDRESS, REUSE_PORT = socket.SO_REUSEADDR, socket.SO_REUSEPORT
+
+
+@contextlib.contextmanager
+def listening_on(port: int, *options: int) -> Iterator[None]:
+    with socket.socket() as other:
+        for option in options:
+            other.setsockopt(socket.SOL_SOCKET, option, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield
+
+
 def test_a_port_is_held_without_being_listened_on() -> None:
     with reserved_port(0, "gateway") as port:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+        # As Envoy does, and again after a restart.
         for _ in range(2):
-            with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            with listening_on(port, REUSE_ADDRESS, REUSE_PORT), socket.create_connection(("127.0.0.1", port)):
                 pass
+        for options in ((), (REUSE_ADDRESS,)):
+            with pytest.raises(OSError, match="Address already in use"), listening_on(port, *options):
+                pass
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+def test_another_user_cannot_listen_on_a_port_that_is_held() -> None:
+    def refused_to_another(port: int) -> bool:
+        pid = os.fork()
+        if pid == 0:
+            os.setuid(65534)
+            try:
+                with listening_on(port, REUSE_ADDRESS, REUSE_PORT):
+                    os._exit(1)
+            except OSError:
+                os._exit(0)
+        return os.waitpid(pid, 0)[1] == 0
+
+    with reserved_port(0, "gateway") as port:
+        assert refused_to_another(port)
+        with listening_on(port, REUSE_ADDRESS, REUSE_PORT):
+            assert refused_to_another(port)
+        # The listener is away.
+        assert refused_to_another(port)
+    assert not refused_to_another(port)
+
+
+def test_a_port_whose_listener_lives_is_no_second_installations() -> None:
+    with reserved_port(0, "gateway") as port, listening_on(port, REUSE_ADDRESS, REUSE_PORT):
+        held = reserved_port(port, "gateway")
+        with pytest.raises(TryAgain, match="is taken"):
+            held.__enter__()
 
 
 def test_a_port_that_somebody_listens_on_is_an_error_that_helps() -> None:

@@ -35,6 +35,11 @@ def test_keys_may_be_at_a_url(tmp_path: Path) -> None:
     assert found.listen == "0.0.0.0:8443"
 
 
+@pytest.mark.parametrize(("line", "bound"), [("", True), ("addresses: bound\n", True), ("addresses: any\n", False)])
+def test_a_token_is_held_to_one_address_unless_the_file_says_any(tmp_path: Path, line: str, bound: bool) -> None:
+    assert read_settings(settings(tmp_path, URL + line)).bound is bound
+
+
 def test_keys_may_be_in_a_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "jwks.json").write_text(json.dumps(Cluster().jwks()))
     text = "issuer: https://k\naudience: a\njwks: jwks.json\nlisten: 127.0.0.1:0\n"
@@ -56,6 +61,7 @@ def test_keys_may_be_in_a_file_beside_it(tmp_path: Path) -> None:
         (URL.replace("jwks: https", "jwks: http"), "not an https URL"),
         (URL.replace("https://kubernetes.default.svc/openid/v1/jwks", "jwks.json"), "are for a `jwks` that is a URL"),
         (URL + "issuer: again\n", "twice"),
+        (URL + "addresses: some\n", "`addresses` is `bound` or `any`"),
         ("issuer: https://k\naudience: a\njwks: nowhere\nlisten: 127.0.0.1:0\n", "cannot read"),
         ("issuer: " + "x" * 2000 + URL.replace("issuer: https://kubernetes.default.svc", ""), "longer than"),
         ("#" * (FILE_BYTES_MAX + 1), "longer than"),

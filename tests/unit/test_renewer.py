@@ -18,7 +18,7 @@ from spangate.adapters.renewer import RETRY_SECONDS_MAX, Renewer, renew_at, retr
 from spangate.adapters.sds_door import SecretSource
 from spangate.adapters.svid_client import Svid, sign_here
 from spangate.authority.ca import Authority
-from spangate.errors import Broken, TryAgain
+from spangate.errors import Broken, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
 CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
@@ -105,6 +105,14 @@ def test_a_failure_is_reported_with_the_time_that_is_left_and_tried_again() -> N
         running.issuer.failure = None
         running.clock.advance(timedelta(minutes=1))
         assert soon(lambda: running.source.current() != first)
+
+
+def test_what_to_do_about_a_failure_is_said_with_it() -> None:
+    with Running() as running:
+        running.issuer.failure = YourFault("the token was first shown from another address", help="delete the pod")
+        running.clock.advance(timedelta(minutes=30))
+        assert soon(lambda: len(running.problems) == 1)
+        assert running.problems[0].endswith(": the token was first shown from another address; delete the pod")
 
 
 def test_even_an_unforeseen_defect_does_not_end_the_renewing() -> None:

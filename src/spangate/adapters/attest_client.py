@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from spangate.adapters.bearer_file import read_bearer
+from spangate.adapters.bounded_file import read_file
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import ANSWER_BYTES_MAX, Svid, json_object, refusal, text_of, verified
 from spangate.authority.founding import Keys
@@ -173,11 +174,6 @@ def _trust_domain(bundle_pem: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-        text = content.decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise YourFault(f"cannot read `{path}`: {error}") from error
-    if len(content) > FILE_BYTES_MAX:
-        raise YourFault(f"`{path}` is longer than {FILE_BYTES_MAX} bytes")
-    return text
+        return read_file(path, FILE_BYTES_MAX).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise YourFault(f"`{path}` is not PEM: {error}") from error

@@ -9,9 +9,11 @@
                         503 not now, 500 a defect of ours
 
 Rules: over TLS, whose certificate says that this is the authority. Nobody names an identity: what is given is what the
-token proves, for its service account. One token in one header of each request. What was proven is written down before
-it is answered: the pod, and what it was given. A token is never logged, and no error repeats it.
-Not here: what a token must be (authority/kubernetes_token.py), TLS (tls_server.py), the asker (attest_client.py).
+token proves, for its service account. One token in one header of each request, and from one address until it ends; who
+asks from where is what the kernel says, and no header. What was proven is written down before it is answered: the pod,
+and what it was given. A token is never logged, and no error repeats it.
+Not here: what a token must be and from where (authority/kubernetes_token.py, authority/token_addresses.py), TLS
+(tls_server.py), the asker (attest_client.py).
 """
 
 from __future__ import annotations
@@ -35,12 +37,17 @@ from spangate.authority.jwt_reader import BadToken, read_token
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.kubernetes_token import Attested, Cluster, attest
 from spangate.authority.request import CSR_CHARACTERS_MAX
+from spangate.authority.token_addresses import ShownElsewhere, TokenAddresses
 from spangate.errors import SpangateError
 
 # Newlines of a PEM text are two characters in JSON, hence the factor.
 BODY_BYTES_MAX = 2 * CSR_CHARACTERS_MAX
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _BEARER = "bearer "
+_ELSEWHERE = (
+    "if this is the pod, delete it, so that it gets a new token, and find out who else was shown this one; where a "
+    "proxy changes the addresses of pods, set `addresses: any` (docs/kubernetes.md)"
+)
 
 
 class Clock(Protocol):
@@ -85,13 +92,16 @@ class AttestDoor:
         *,
         clock: Clock,
         recorder: Recorder,
+        addresses: TokenAddresses | None,
     ) -> None:
+        """`addresses`: what holds each token to one; None takes it from any."""
         self._authority = authority
         self._tokens = tokens
         self._cluster = cluster
         self._keys = keys
         self._clock = clock
         self._recorder = recorder
+        self._addresses = addresses
 
     def app(self) -> Starlette:
         """The application to serve."""
@@ -108,7 +118,9 @@ class AttestDoor:
 
         async def answer(request: Request) -> Response:
             try:
-                attested = await run_in_threadpool(self._attested, request.headers.getlist("authorization"))
+                shown_from = "" if request.client is None else request.client.host
+                headers = request.headers.getlist("authorization")
+                attested = await run_in_threadpool(self._attested, headers, shown_from)
                 body = await read_body(request, BODY_BYTES_MAX)
                 if body is None:
                     return error_answer(413, f"the request is longer than {BODY_BYTES_MAX} bytes")
@@ -120,17 +132,23 @@ class AttestDoor:
 
         return answer
 
-    def _attested(self, headers: Sequence[str]) -> Attested:
-        """Who asks, by the only token that is shown. Raises _Refused, SpangateError."""
+    def _attested(self, headers: Sequence[str], shown_from: str) -> Attested:
+        """Who asks, by the only token that is shown, from that address. Raises _Refused, SpangateError."""
         if len(headers) != 1 or not headers[0].lower().startswith(_BEARER):
             raise _unproven("the request shows no service account token (`Authorization: Bearer ...`), or several")
         token = headers[0][len(_BEARER) :]
         try:
             # Its form first, so that nobody has keys looked for by what is no token.
             keys = self._keys.keys(read_token(token).key_id)
-            return attest(token, self._cluster, keys, trust_domain=self._authority.trust_domain, now=self._clock.now())
+            now = self._clock.now()
+            attested = attest(token, self._cluster, keys, trust_domain=self._authority.trust_domain, now=now)
+            if self._addresses is not None:
+                self._addresses.check(attested, shown_from, now)
         except BadToken as bad:
             raise _unproven(f"the service account token is refused: {bad}") from None
+        except ShownElsewhere:
+            raise _unproven("the service account token was first shown from another address", _ELSEWHERE) from None
+        return attested
 
     def _svid(self, attested: Attested, body: bytes) -> Response:
         asked = _object(body, "csr")
@@ -165,8 +183,8 @@ class AttestDoor:
         return JSONResponse({"bundle": self._authority.bundle_pem(), "keys": self._tokens.jwks()})
 
 
-def _unproven(message: str) -> _Refused:
-    return _Refused(error_answer(401, message))
+def _unproven(message: str, hint: str | None = None) -> _Refused:
+    return _Refused(error_answer(401, message, hint))
 
 
 def _object(body: bytes, key: str) -> Any:  # noqa: ANN401 - a JSON value

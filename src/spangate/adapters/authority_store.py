@@ -2,13 +2,15 @@
 private key.
 
 Rules: one file, 0600, write-ahead logged; a state is replaced in one transaction that is on the disk when `save`
-returns. Of leaves, those that have ended are forgotten after a while. A file that is none of ours is an error, never
+returns. Of leaves, those that have ended are forgotten after a while; of pods' tokens, which are there as digests, as
+soon as they have ended. A file that is none of ours is an error, never
 overwritten.
 Not here: what a state means (authority/generations.py), the keys (key_keepers.py).
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +23,17 @@ from spangate.authority.jwt_svid import IssuedJwt
 from spangate.authority.kubernetes_token import Attested
 from spangate.authority.ledger import Held, Issued, Life
 from spangate.authority.rotation import Phase
+from spangate.authority.token_addresses import Replay
 from spangate.errors import Broken, TryAgain, YourFault
 
 FILE = "authority.sqlite"
 # Leaves that have ended are of interest for an inquiry on the days after.
 KEPT = timedelta(days=30)
+# Tokens of pods that have not ended, each with the address that showed it first: of a large cluster within a day. Past
+# it no new one is taken: to forget one would let it be bound again, by whoever comes.
+SHOWN_MAX = 200_000
+# Enough to see what goes on; the first ones are those that matter.
+REPLAYS_MAX = 10_000
 _BUSY_SECONDS = 5.0
 _PRUNE_EVERY = 1000
 _VERSION = 2
@@ -52,6 +60,12 @@ CREATE TABLE IF NOT EXISTS attested (
   number TEXT PRIMARY KEY, identity TEXT NOT NULL, pod_uid TEXT NOT NULL, at INTEGER NOT NULL,
   token_ends INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS shown (token TEXT PRIMARY KEY, address TEXT NOT NULL, ends INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS replayed (
+  token TEXT NOT NULL, address TEXT NOT NULL, first TEXT NOT NULL, identity TEXT NOT NULL, pod_uid TEXT NOT NULL,
+  at INTEGER NOT NULL, PRIMARY KEY (token, address)
+) STRICT;
+CREATE INDEX IF NOT EXISTS shown_by_end ON shown (ends);
 CREATE TABLE IF NOT EXISTS lives (
   holder TEXT PRIMARY KEY, system TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL
 ) STRICT;
@@ -174,6 +188,45 @@ class AuthorityFile:
             rows = database.execute("SELECT number, identity, pod_uid FROM attested ORDER BY at, rowid").fetchall()
         return tuple((number, identity, pod) for number, identity, pod in rows)
 
+    def first_shown(self, digest: str, address: str, ends: datetime) -> str:
+        """See authority.token_addresses.Shown. Those that have ended are forgotten."""
+        with self._used() as database:
+            known = _address_of(database, digest)
+            if known is not None:
+                return known
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("DELETE FROM shown WHERE ends <= ?", (int(self._now().timestamp()),))
+            if database.execute("SELECT COUNT(*) FROM shown").fetchone()[0] >= SHOWN_MAX:
+                raise TryAgain(f"{SHOWN_MAX} tokens that have not ended were shown: no other one is taken just now")
+            # Never forgotten before it ends.
+            row = (digest, address, math.ceil(ends.timestamp()))
+            database.execute("INSERT OR IGNORE INTO shown VALUES (?, ?, ?)", row)
+            first = _address_of(database, digest)
+            database.execute("COMMIT")
+        if first is None:
+            raise Broken("what was written down is not there")
+        return first
+
+    def record_replay(self, replay: Replay, at: datetime) -> None:
+        """See authority.token_addresses.Shown. The first REPLAYS_MAX of a month are kept, each address once."""
+        attested = replay.attested
+        row = (attested.digest, replay.address, replay.first, str(attested.identity), attested.pod_uid)
+        with self._used() as database:
+            if database.execute("SELECT 1 FROM replayed WHERE token = ? AND address = ?", row[:2]).fetchone():
+                return
+            database.execute("DELETE FROM replayed WHERE at < ?", (int((at - KEPT).timestamp()),))
+            if database.execute("SELECT COUNT(*) FROM replayed").fetchone()[0] < REPLAYS_MAX:
+                values = (*row, int(at.timestamp()))
+                database.execute("INSERT OR IGNORE INTO replayed VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def replayed(self) -> tuple[tuple[str, str, str, str], ...]:
+        """Identity, pod, first and other address of every token that was shown from two, oldest first."""
+        with self._used() as database:
+            rows = database.execute(
+                "SELECT identity, pod_uid, first, address FROM replayed ORDER BY at, rowid"
+            ).fetchall()
+        return tuple((identity, pod, first, address) for identity, pod, first, address in rows)
+
     def _write(self, number: str, issued: Issued) -> None:
         begins, ends = (int(moment.timestamp()) for moment in (issued.not_before, issued.not_after))
         row = (
@@ -283,6 +336,11 @@ class AuthorityFile:
                         f"`{self._path}` is not an authority's file: {error}", help="move it away"
                     ) from error
                 raise
+
+
+def _address_of(database: sqlite3.Connection, digest: str) -> str | None:
+    row = database.execute("SELECT address FROM shown WHERE token = ?", (digest,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _moment(seconds: int) -> datetime:

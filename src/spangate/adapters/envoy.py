@@ -16,6 +16,7 @@ from pathlib import Path
 
 import envoy
 
+from spangate.adapters.own_child import OwnChild
 from spangate.adapters.process import Child
 from spangate.adapters.svid_client import UnixConnection
 from spangate.errors import PeersFault, TryAgain, YourFault
@@ -44,21 +45,28 @@ class EnvoyChild:
     """A running Envoy with one listener. `again` starts its successor, `stop` ends it."""
 
     def __init__(
-        self, name: str, bootstrap: Mapping[str, object], directory: Path, admin_socket: Path, log: Path, workers: int
+        self,
+        name: str,
+        bootstrap: Mapping[str, object],
+        directory: Path,
+        admin_socket: Path,
+        log: Path,
+        workers: int,
+        own: OwnChild | None = None,
     ) -> None:
-        """Starts it; `wait_until_ready` says when it serves."""
+        """Starts it; `wait_until_ready` says when it serves. `own`: whose door is for it alone."""
         config = directory / f"{name}.json"
         config.write_text(json.dumps(bootstrap, indent=1), encoding="utf-8")
         self._admin_socket = admin_socket
         argv = [envoy_path(), "--config-path", str(config), "--concurrency", str(workers)]
         # Several Envoys of one user must not share memory for a hot restart that never comes.
         argv += ["--disable-hot-restart", "--file-flush-interval-msec", str(LOG_FLUSH_MS), "--log-level", "warning"]
-        self._name, self._argv, self._log = name, argv, log
-        self.child = Child(name, argv, log)
+        self._name, self._argv, self._log, self._own = name, argv, log, own
+        self.child = self._started()
 
     def again(self) -> Child:
         """Another process with the same configuration, after the one before has ended."""
-        self.child = Child(self._name, self._argv, self._log)
+        self.child = self._started()
         return self.child
 
     def wait_until_ready(self, listener: str) -> int:
@@ -79,6 +87,12 @@ class EnvoyChild:
     def stop(self) -> None:
         """Ends it."""
         self.child.stop()
+
+    def _started(self) -> Child:
+        def start() -> Child:
+            return Child(self._name, self._argv, self._log)
+
+        return start() if self._own is None else self._own.start(start)
 
     def _port(self, listener: str) -> int | None:
         ready = self._ask("/ready")

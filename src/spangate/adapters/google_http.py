@@ -9,12 +9,10 @@ Not here: what is asked and believed (broker/), when (token_broker.py).
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +23,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as SlowError
 
+from spangate.adapters.nameless_file import nameless_file
 from spangate.broker.answers import ANSWER_BYTES_MAX, BadAnswer, Grant
 from spangate.broker.cache import IN_FLIGHT_MAX
 from spangate.broker.diagnosis import Call, refusal, unreachable, unreadable
@@ -118,7 +117,7 @@ class Google:
         context = ssl.create_default_context(cafile=None if self._ca_file is None else str(self._ca_file))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if certificate is not None:
-            with _nameless(certificate.chain_pem) as chain, _nameless(certificate.key_pem) as key:
+            with nameless_file(certificate.chain_pem) as chain, nameless_file(certificate.key_pem) as key:
                 context.load_cert_chain(chain, key)
         return urllib3.PoolManager(
             num_pools=4,
@@ -220,14 +219,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-@contextlib.contextmanager
-def _nameless(text: str) -> Iterator[str]:
-    """A path under which this process, and nobody after it, can read `text`."""
-    descriptor = os.memfd_create("spangate", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -25,9 +25,12 @@ KEYS: Mapping[str, str] = {
     "jwks": "The cluster's public keys: an https URL (`/openid/v1/jwks` of the API server), or a file.",
     "ca": "A file with the authority by which that URL's server is verified; the system's if left out.",
     "token": "A file with the bearer token that the URL is asked with, where it must not be asked without.",
+    "addresses": "`bound`, as if left out: until it ends, a token is taken only from the address that showed it first. "
+    "`any`: from everywhere, for pods that come through a proxy which changes their address.",
     "listen": "The address on which pods find the authority, in numbers: `0.0.0.0:8443`.",
 }
 KEYS_REQUIRED = ("issuer", "audience", "jwks", "listen")
+_BOUND, _ANY = "bound", "any"
 TEXT_CHARACTERS_MAX = 1024
 
 
@@ -38,6 +41,8 @@ class KubernetesSettings:
     cluster: Cluster
     keys: ClusterKeys | KeyFile
     listen: str
+    # Whether a token is held to the address that showed it first.
+    bound: bool
 
 
 def read_settings(path: Path) -> KubernetesSettings:
@@ -57,7 +62,11 @@ def read_settings(path: Path) -> KubernetesSettings:
     else:
         keys = KeyFile(folder / jwks)
         keys.keys("")
-    return KubernetesSettings(Cluster(values["issuer"], values["audience"]), keys, values["listen"])
+    addresses = values.get("addresses", _BOUND)
+    if addresses not in {_BOUND, _ANY}:
+        raise YourFault(f"`{path}`: `addresses` is `{_BOUND}` or `{_ANY}`")
+    cluster = Cluster(values["issuer"], values["audience"])
+    return KubernetesSettings(cluster, keys, values["listen"], addresses == _BOUND)
 
 
 def _values(path: Path) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from spangate.adapters.sds_door import SecretSource
 from spangate.adapters.svid_client import Svid
-from spangate.errors import Broken
+from spangate.errors import Broken, SpangateError
 
 RENEW_AT_FRACTION = 0.5
 JITTER_FRACTION = 0.1
@@ -92,7 +92,8 @@ class Renewer:
             except Exception as e:  # noqa: BLE001
                 failures += 1
                 now = self._clock.now()
-                self._problem(_sentence(svid, now, str(e) or type(e).__name__))
+                why = e.in_one_line if isinstance(e, SpangateError) else str(e) or type(e).__name__
+                self._problem(_sentence(svid, now, why))
                 due = now + timedelta(seconds=retry_after(failures, self._jitter()))
                 continue
             failures = 0

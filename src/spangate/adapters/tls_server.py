@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -21,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from spangate.adapters.nameless_file import nameless_file
 from spangate.adapters.sds_door import Secrets, SecretSource
 from spangate.adapters.unix_server import GRACE_SECONDS, START_SECONDS_MAX, bounded
 from spangate.errors import Broken, TryAgain, YourFault
@@ -44,13 +44,8 @@ class TlsSecrets(SecretSource):
     def replace(self, secrets: Secrets) -> None:
         """From now on, `secrets`, whole."""
         super().replace(secrets)
-        descriptor = os.memfd_create("spangate", os.MFD_CLOEXEC)
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write((secrets.chain_pem + secrets.key_pem).encode("ascii"))
-            self.context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
+        with nameless_file(secrets.chain_pem + secrets.key_pem) as path:
+            self.context.load_cert_chain(path)
 
 
 class TlsServer:

@@ -128,7 +128,9 @@ class GatewaySecrets:
     """What the gateway's Envoy is given: a certificate, and the anchors of all trust domains.
 
     `own` has the roots of the installation's authority, and its certificate is the gateway's unless `certificate` gives
-    another. Any thread may ask. Raises YourFault when made, if the roots of `own` and the files cannot be kept apart.
+    another. `apart` is asked before the roots of several trust domains are put together: it raises if the Envoy here
+    would not keep them apart. Any thread may ask. Raises SpangateError when made, if the roots of `own` and the files
+    cannot be kept apart.
     """
 
     def __init__(
@@ -139,9 +141,11 @@ class GatewaySecrets:
         keys: Keys,
         *,
         problem: Callable[[str], None],
+        apart: Callable[[], None],
         certificate: Source | None = None,
     ) -> None:
         self._own = own
+        self._apart = apart
         self._trust_domain = trust_domain
         self._files = files
         self._keys = keys
@@ -170,7 +174,7 @@ class GatewaySecrets:
         if self._refused != (own_pem, bundles):
             try:
                 self._told = self._made(own_pem, bundles)
-            except YourFault as error:
+            except SpangateError as error:
                 self._refused = (own_pem, bundles)
                 self._problem(f"{error.message}; the gateway keeps the roots it had")
         return self._told
@@ -185,5 +189,7 @@ class GatewaySecrets:
             else:
                 others.append(bundle)
         every: Sequence[DomainBundle] = (DomainBundle(own_names, own_roots), *others)
+        if others:
+            self._apart()
         names = tuple(name for bundle in every for name in bundle.names)
         return _Told(own_pem, bundles, anchors_pem(every, self._keys), names)

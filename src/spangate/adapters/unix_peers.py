@@ -55,6 +55,18 @@ class PeerProcess:
         """Whether it has not ended. True where the kernel does not say."""
         return self.pidfd < 0 or not _readable(self.pidfd)
 
+    def has_number(self, pid: int) -> bool:
+        """Whether it is the process that has this number now, and not one that had it before.
+
+        On a kernel without pidfds of peers, whether it had this number when it connected.
+        """
+        return (self._pid if self.pidfd < 0 else self._pid_now()) == pid and self.alive()
+
+    def __str__(self) -> str:
+        """For people; nothing is proven by it."""
+        path = self._executable()
+        return f"process {self._pid}" + ("" if path is None else f" ({path!a})")
+
     def facts(self, *, executable: bool) -> UnixPeer:
         """What it is, with its `executable` if that is asked. Raises Gone."""
         found = UnixPeer(self.uid, self.gid, self._executable() if executable else None)

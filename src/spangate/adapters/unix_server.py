@@ -16,6 +16,7 @@ import socket
 import stat
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class UnixServer:
 
     `application` is an ASGI application without a lifespan; it runs on one event loop in one thread. `listener`: a
     socket that listens at `path` already and belongs to somebody else, whose it stays; whoever connects to it while
-    nobody serves it waits. `peer_pid`: the one process that gets in; else every one of the user.
+    nobody serves it waits. `peer_pid`: the one process that gets in; `admits`: what decides which one of the user's
+    does; else every one.
     """
 
     def __init__(
@@ -70,11 +72,12 @@ class UnixServer:
         name: str = "door",
         peer_uid: int | None = None,
         peer_pid: int | None = None,
+        admits: Callable[[socket.socket], bool] | None = None,
         listener: socket.socket | None = None,
     ) -> None:
         self.path = path
         self._listener = listener
-        self._peer = _Peer(os.getuid() if peer_uid is None else peer_uid, peer_pid)
+        self._peer = _Peer(os.getuid() if peer_uid is None else peer_uid, peer_pid, admits)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 bounded(application),
@@ -232,10 +235,13 @@ class _Peer:
 
     uid: int
     pid: int | None
+    admits: Callable[[socket.socket], bool] | None
 
     def is_at(self, connection: socket.socket) -> bool:
         pid, uid = _peer_of(connection)
-        return uid == self.uid and self.pid in (None, pid)
+        if uid != self.uid or self.pid not in (None, pid):
+            return False
+        return self.admits is None or self.admits(connection)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from spangate.adapters.audit_files import AuditPaths
@@ -18,6 +19,7 @@ from spangate.adapters.gateway_usage import leaving_count
 from spangate.adapters.holdings import Holding
 from spangate.adapters.issuers_file import FILE as ISSUERS_FILE
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.own_child import OwnChild
 from spangate.adapters.peer_client import Peer, gone, report
 from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
@@ -38,6 +40,14 @@ from spangate.model.database import DatabasePath
 from spangate.model.identity import SpiffeId
 
 _ADMIN_SOCKET = "gateway-admin.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateDoor:
+    """Where an Envoy gets its certificate, and what knows that Envoy from every other process."""
+
+    socket: Path
+    own: OwnChild
 
 
 def plan_checkpoint(
@@ -70,8 +80,8 @@ def gateway_certificate(
     trust: GatewayTrust,
     roots_file: Path,
     notice: Callable[[str], None],
-) -> Path:
-    """The socket at which the gateway gets its certificate, which is renewed meanwhile, and its roots."""
+) -> CertificateDoor:
+    """Where the gateway gets its certificate, which is renewed meanwhile, and its roots."""
     client = SvidClient(authority.own_door, SystemKeys())
     source = SecretSource()
     peer = Peer(GATEWAY_INSTANCE, identity, "gateway")
@@ -82,9 +92,14 @@ def gateway_certificate(
         renew = renewer.renew_now
     else:
         renew = _roots_alone(client, peer, SvidClient(authority.door, SystemKeys()), source)
-    secrets = gateway_secrets(trust, source, authority.trust_domain, roots_file, stack, problem=notice)
+    secrets = gateway_secrets(
+        trust, source, authority.trust_domain, roots_file, authority.runtime, stack, problem=notice
+    )
     taken = Taken()
-    door = UnixServer(sds_app(secrets, taken), authority.runtime / "sds.sock", name="certificate door")
+    own = OwnChild("gateway's certificate door", notice)
+    door = UnixServer(
+        sds_app(secrets, taken), authority.runtime / "sds.sock", name="certificate door", admits=own.admits
+    )
     stack.enter_context(door)
 
     def tell(held: Holding) -> Answer:
@@ -98,7 +113,7 @@ def gateway_certificate(
     reporter = Reporter(source, taken, tell, renew, problem=notice)
     reporter.start()
     stack.callback(reporter.stop)
-    return door.path
+    return CertificateDoor(door.path, own)
 
 
 def _roots_alone(own_door: SvidClient, peer: Peer, door: SvidClient, source: SecretSource) -> Callable[[], None]:
@@ -121,7 +136,7 @@ def start_gateway(
     runtime: Path,
     audit: AuditPaths,
     log: Path,
-    sds_socket: Path,
+    certificate: CertificateDoor,
     checkpoint_socket: Path,
     broker_socket: Path | None,
     spanner_ca: Path | None,
@@ -137,14 +152,14 @@ def start_gateway(
         filter_file=str(filter_file(runtime)),
         access_log=str(audit.gateway),
         admin_socket=str(admin_socket),
-        sds_socket=str(sds_socket),
+        sds_socket=str(certificate.socket),
         checkpoint_socket=str(checkpoint_socket),
         certificate_secret=CERTIFICATE_SECRET,
         bundle_secret=BUNDLE_SECRET,
         broker_socket="" if broker_socket is None else str(broker_socket),
         spanner_ca="" if spanner_ca is None else str(spanner_ca),
     )
-    return EnvoyChild("gateway", gateway_bootstrap(plan), runtime, admin_socket, log, workers)
+    return EnvoyChild("gateway", gateway_bootstrap(plan), runtime, admin_socket, log, workers, certificate.own)
 
 
 def filter_file(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from spangate.adapters.anchor_check import AnchorCheck
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.gateway_roots import RootsWriter
 from spangate.adapters.keys import SystemKeys
@@ -52,15 +53,21 @@ def gateway_secrets(
     own: Source,
     trust_domain: str,
     roots_file: Path,
+    runtime: Path,
     stack: ExitStack,
     *,
     problem: Callable[[str], None],
 ) -> Source:
     """What the gateway's certificate door serves. `own` is the authority's certificate for it, with the roots of now.
 
-    `roots_file` says from now on by which roots clients verify the gateway. Raises YourFault.
+    `roots_file` says from now on by which roots clients verify the gateway; `runtime` is for sockets. Raises
+    SpangateError.
     """
-    secrets = GatewaySecrets(own, trust_domain, trust.files, SystemKeys(), problem=problem, certificate=trust.svid)
+    keys = SystemKeys()
+    check = AnchorCheck(runtime, keys, SystemClock())
+    secrets = GatewaySecrets(
+        own, trust_domain, trust.files, keys, problem=problem, apart=check.require, certificate=trust.svid
+    )
 
     def roots() -> str | None:
         found = (trust.svid or own).current()

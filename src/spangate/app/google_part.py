@@ -1,7 +1,8 @@
 """What `spangate up` starts where the intent has a `google` block: the broker, and a stand-in for Google where there is
 an emulator in place of Spanner.
 
-Rules: each comes back where it was: the broker's socket is opened here and inherited, the stand-in's ports are held.
+Rules: each comes back where it was: the broker's socket and the stand-in's ports are opened here and inherited, so that
+no other process is asked in their place.
 What the stand-in knows follows the intent and the authority's roots, as an operator would have set it up at Google.
 Not here: the processes (broker_process.py, standin_process.py), the order of the start (up.py).
 """
@@ -13,7 +14,6 @@ import json
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
@@ -21,21 +21,22 @@ from pathlib import Path
 from typing import Any
 
 from spangate.adapters.google_http import GoogleEndpoints, beside_emulator
+from spangate.adapters.handover import ReadyPipe
 from spangate.adapters.intent_files import IntentWatcher
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.live_schema import LiveSchemas
+from spangate.adapters.oidc_door import LOOPBACK, loopback_listener
 from spangate.adapters.periodic import Periodic
-from spangate.adapters.ports import LOOPBACK, reserved_port
 from spangate.adapters.process import Child
 from spangate.adapters.state import StateDirectory
 from spangate.adapters.svid_client import SvidClient
 from spangate.app.authority_part import AuthorityPlan
 from spangate.app.door_part import DoorPlan
 from spangate.app.google import BROKER_SOCKET
-from spangate.app.starting import START_SECONDS_MAX, Starting
+from spangate.app.starting import Starting
 from spangate.app.stopping import Stop
 from spangate.app.supervisor import Part
-from spangate.errors import PeersFault, TryAgain
+from spangate.errors import TryAgain
 from spangate.model.google import GoogleFederation, SubjectTokenType
 from spangate.model.policy import Policy
 from spangate.standin.derive import standin_config_for
@@ -44,7 +45,8 @@ _STANDIN_CONFIG = "standin.json"
 _STANDIN_ROOT = "standin-root.pem"
 # How late the stand-in knows of a change of the intent or of the authority's roots.
 STANDIN_LOOK = timedelta(seconds=0.5)
-_PROBE_SECONDS = 0.05
+# Connections that wait while the stand-in is away: more than a broker has.
+_WAITING_MAX = 128
 
 
 def plan_broker(
@@ -70,13 +72,12 @@ class StandIn:
     """The stand-in's files and ports, and its configuration kept up to date."""
 
     def __init__(self, stack: ExitStack, policy: Policy, authority: AuthorityPlan, runtime: Path, log: Path) -> None:
-        """Holds its ports and writes its configuration. The authority serves already."""
+        """Opens its ports and writes its configuration. The authority serves already."""
         self._authority = authority
         self._config = runtime / _STANDIN_CONFIG
         self._root = runtime / _STANDIN_ROOT
         self._log = log
-        self._port = stack.enter_context(reserved_port(0, "stand-in for Google"))
-        self._tls_port = stack.enter_context(reserved_port(0, "stand-in for Google"))
+        self._plain, self._tls = _listening(stack), _listening(stack)
         self._policy = policy
         self._written = ""
         self._write()
@@ -84,29 +85,24 @@ class StandIn:
     @property
     def endpoints(self) -> GoogleEndpoints:
         """Where it answers."""
-        url = f"http://{LOOPBACK}:{self._port}"
-        return GoogleEndpoints(url, f"https://{LOOPBACK}:{self._tls_port}", url)
+        plain, tls = (f"{LOOPBACK}:{listener.getsockname()[1]}" for listener in (self._plain, self._tls))
+        return GoogleEndpoints(f"http://{plain}", f"https://{tls}", f"http://{plain}")
 
     @property
     def ca_file(self) -> Path:
         """What clients of its TLS port trust; there once it serves."""
         return self._root
 
-    def start(self) -> Child:
-        """A process for it."""
+    def start(self, ready: ReadyPipe | None = None) -> Child:
+        """A process for it; it says so on `ready` when it serves on both ports."""
+        descriptors = [self._plain.fileno(), self._tls.fileno()]
         argv = [sys.executable, "-m", "spangate.app.standin_process", "--config", str(self._config)]
-        argv += ["--port", str(self._port), "--tls-port", str(self._tls_port), "--tls-root", str(self._root)]
-        return Child("stand-in for Google", argv, self._log, waiting=[signal.SIGHUP])
-
-    def wait(self, child: Child, stop: Stop) -> None:
-        """Returns once it serves on both ports. Raises PeersFault, Stopped."""
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while not (_listens(self._port) and _listens(self._tls_port)):
-            stop.check()
-            child.check()
-            if time.monotonic() > deadline:
-                raise PeersFault(f"the {child.name} did not start in {START_SECONDS_MAX:.0f} s{child.last_words()}")
-            time.sleep(_PROBE_SECONDS)
+        argv += ["--socket-fd", str(descriptors[0]), "--tls-socket-fd", str(descriptors[1])]
+        argv += ["--tls-root", str(self._root)]
+        if ready is not None:
+            argv += ["--ready-fd", str(ready.writing)]
+            descriptors.append(ready.writing)
+        return Child("stand-in for Google", argv, self._log, descriptors=descriptors, waiting=[signal.SIGHUP])
 
     def replace(self, policy: Policy) -> None:
         """Another policy is in force."""
@@ -165,7 +161,8 @@ class Tokens:
         if standin:
             self._standin = StandIn(stack, policy, authority, runtime, state.fresh_log("standin"))
             endpoints, ca_file = self._standin.endpoints, self._standin.ca_file
-            self._standin_part = Part(self._standin.start(), self._standin.start)
+            self._standin_starting = Starting(stack, self._standin.start)
+            self._standin_part = Part(self._standin_starting.child, self._standin.start)
             self.parts.append(self._standin_part)
         elif live_at:
             beside_emulator(endpoints)
@@ -182,7 +179,7 @@ class Tokens:
         standin = self._standin
         if standin is None:
             return
-        standin.wait(self._standin_part.child, stop)
+        self._standin_starting.wait(stop)
         live = LiveSchemas(self._live_at) if self._live_at else None
         watcher = IntentWatcher(self._intent, changed=standin.replace, broken=lambda _: None, live=live)
         watcher.start()
@@ -210,6 +207,9 @@ def _certificates(bundle_pem: str) -> list[str]:
     return [part + end for part in bundle_pem.split(end)[:-1]]
 
 
-def _listens(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex((LOOPBACK, port)) == 0
+def _listening(stack: ExitStack) -> socket.socket:
+    """A listening socket on a free port of loopback, until `stack` ends."""
+    listener = loopback_listener(0)
+    stack.callback(listener.close)
+    listener.listen(_WAITING_MAX)
+    return listener

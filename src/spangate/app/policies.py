@@ -2,7 +2,7 @@
 
 Rules: a live schema is asked of the Spanner that `up` runs with, or else of the one in SPANNER_EMULATOR_HOST; without
 either, the error says so.
-Not here: reading and checking (adapters/intent_files.py), starting Spanner (up.py).
+Not here: reading and checking (adapters/intent_files.py), starting Spanner (up_steps.py).
 """
 
 from __future__ import annotations

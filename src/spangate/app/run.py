@@ -25,6 +25,7 @@ from spangate.adapters.envoy import EnvoyChild
 from spangate.adapters.gateway_roots import RootsReader, WithRoots
 from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import SystemKeys
+from spangate.adapters.own_child import OwnChild
 from spangate.adapters.peer_client import Peer, gone, report
 from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.ports import LOOPBACK, reserved_port
@@ -128,7 +129,9 @@ def start_beside(
     sockets = stack.enter_context(runtime_directory())
     taken = Taken()
     identity, source = _certificate(stack, origin, taken, notice)
-    stack.enter_context(UnixServer(sds_app(source, taken), sockets / "sds.sock", name="certificate door"))
+    own = OwnChild("certificate door", notice)
+    door = UnixServer(sds_app(source, taken), sockets / "sds.sock", name="certificate door", admits=own.admits)
+    stack.enter_context(door)
     host, _, gateway_port = origin.gateway.rpartition(":")
     plan = ClientPlan(
         gateway=(host, int(gateway_port)),
@@ -136,13 +139,12 @@ def start_beside(
         host=LOOPBACK,
         port=stack.enter_context(reserved_port(port, "client")),
         admin_socket=str(sockets / "admin.sock"),
-        sds_socket=str(sockets / "sds.sock"),
+        sds_socket=str(door.path),
         certificate_secret=CERTIFICATE_SECRET,
         bundle_secret=BUNDLE_SECRET,
     )
-    envoy = EnvoyChild(
-        "client", client_bootstrap(plan), sockets, sockets / "admin.sock", log or sockets / "client.log", WORKERS
-    )
+    log = log or sockets / "client.log"
+    envoy = EnvoyChild("client", client_bootstrap(plan), sockets, Path(plan.admin_socket), log, WORKERS, own)
     stack.callback(envoy.stop)
     address = f"{LOOPBACK}:{envoy.wait_until_ready(LISTENER)}"
     part = Part(envoy.child, envoy.again)

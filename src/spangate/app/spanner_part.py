@@ -1,6 +1,6 @@
 """Spanner for `spangate up`: the emulator that runs already, or one of our own.
 
-Not here: finding it (adapters/emulator.py), its databases' schemas (up.py).
+Not here: finding it (adapters/emulator.py), its databases' schemas (up_steps.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The stand-in for Google as a process of its own: `python -m spangate.app.standin_process --config FILE --port N`.
 
-It prints where it listens once it does, for people. SIGHUP reads the configuration again; a broken one changes nothing.
-It ends on SIGTERM, or when its parent does. It is not Google, and its tokens are worth nothing elsewhere.
+Its ports are opened here, or inherited listening: then they stay taken while it is started again, and no other process
+is shown the tokens that are meant for it. It prints where it listens once it does, for people. SIGHUP reads the
+configuration again; a broken one changes nothing. It ends on SIGTERM, or when its parent does. It is not Google, and
+its tokens are worth nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import argparse
 import asyncio
 import secrets
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +22,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.handover import say_ready, taken_socket
 from spangate.adapters.issuer_keys import IssuerKeys
 from spangate.adapters.oidc_door import LOOPBACK, LoopbackServer, loopback_listener
 from spangate.adapters.standin_door import standin_app
@@ -33,14 +38,21 @@ NONCE_BYTES = 9
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The port for client certificates, and the file in which clients find what to trust."""
+    """Where client certificates are taken, and the file in which clients find what to trust."""
 
-    port: int
+    listener: socket.socket
     root: Path
 
 
-def serve(config: Path, port: int, tls: Tls | None = None, *, ruled: bool = False) -> None:
-    """Serve on loopback until SIGTERM; port 0 is any. Raises SpangateError if it cannot start."""
+def serve(
+    config: Path,
+    listener: socket.socket,
+    tls: Tls | None = None,
+    *,
+    ruled: bool = False,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on loopback until SIGTERM; `ready` is called once it does. Raises SpangateError if it cannot start."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     standin = StandIn(
@@ -52,13 +64,14 @@ def serve(config: Path, port: int, tls: Tls | None = None, *, ruled: bool = Fals
     )
     with ExitStack() as stack:
         application = standin_app(standin, ruled=ruled)
-        at = _open(stack, application, port, None)
+        at = _open(stack, application, listener, None)
         _say(f"the stand-in for Google (not Google) answers at http://{LOOPBACK}:{at}")
         if tls is not None:
             identity = new_identity(SystemClock().now())
             write_whole(tls.root, identity.pem)
-            at = _open(stack, application, tls.port, tls_protocol(identity))
+            at = _open(stack, application, tls.listener, tls_protocol(identity))
             _say(f"for client certificates, the stand-in for Google answers at https://{LOOPBACK}:{at}")
+        ready()
         while signal.sigwait({signal.SIGTERM, signal.SIGHUP}) == signal.SIGHUP:
             try:
                 standin.config = read_config(config)
@@ -67,14 +80,20 @@ def serve(config: Path, port: int, tls: Tls | None = None, *, ruled: bool = Fals
                 _say(f"configuration refused: {error.message}")
 
 
-def _open(stack: ExitStack, application: Starlette, port: int, protocol: type[asyncio.Protocol] | None) -> int:
+def _open(
+    stack: ExitStack, application: Starlette, listener: socket.socket, protocol: type[asyncio.Protocol] | None
+) -> int:
     """Serves until the stack ends; the port."""
-    listener = loopback_listener(port)
     stack.callback(listener.close)
     door = LoopbackServer(application, listener, name="stand-in for Google", protocol=protocol)
     door.start()
     stack.callback(door.stop)
     return int(listener.getsockname()[1])
+
+
+def _listener(descriptor: int | None, port: int) -> socket.socket:
+    """The socket that is inherited, or a new one. Raises TryAgain."""
+    return loopback_listener(port) if descriptor is None else taken_socket(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -110,14 +129,24 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: any")
     parser.add_argument("--tls-port", type=int, help="TLS with any client certificate, on 127.0.0.1; 0: any")
+    parser.add_argument("--socket-fd", type=int, help="in place of --port: a listening socket that is inherited")
+    parser.add_argument("--tls-socket-fd", type=int, help="likewise, in place of --tls-port")
+    parser.add_argument("--ready-fd", type=int, help="where to say that it serves")
     parser.add_argument("--tls-root", type=Path, help="where the certificate is put that clients have to trust")
     parser.add_argument("--ruled", action="store_true", help="for tests: faults and configuration under /standin")
     arguments = parser.parse_args()
-    if (arguments.tls_port is None) != (arguments.tls_root is None):
+    has_tls = arguments.tls_port is not None or arguments.tls_socket_fd is not None
+    if has_tls != (arguments.tls_root is not None):
         parser.error("--tls-port and --tls-root go together")
-    tls = None if arguments.tls_port is None else Tls(arguments.tls_port, arguments.tls_root)
+
+    def ready() -> None:
+        if arguments.ready_fd is not None:
+            say_ready(arguments.ready_fd)
+
     try:
-        serve(arguments.config, arguments.port, tls, ruled=arguments.ruled)
+        listener = _listener(arguments.socket_fd, arguments.port)
+        tls = Tls(_listener(arguments.tls_socket_fd, arguments.tls_port), arguments.tls_root) if has_tls else None
+        serve(arguments.config, listener, tls, ruled=arguments.ruled, ready=ready)
     except SpangateError as error:
         _say(f"error: {error.message}")
         return error.exit_code

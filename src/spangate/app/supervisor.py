@@ -2,7 +2,7 @@
 
 Rules: each part comes back on the socket or port that it had, by its own `start`; when, says restarts.py. One that is
 not to be started again, or that is given up, is an error with the end of its log. Every end is told.
-Not here: which parts there are (up.py, run.py), processes (adapters/process.py).
+Not here: which parts there are (up_steps.py, run.py), processes (adapters/process.py).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from spangate.adapters.keys import SystemKeys
 from spangate.adapters.kubernetes_settings import read_settings
 from spangate.adapters.periodic import Periodic
 from spangate.adapters.renewer import Renewer
+from spangate.adapters.seldom import Seldom
 from spangate.adapters.selector_watch import LOOK, SelectorWatch
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.tls_server import TlsSecrets, TlsServer
@@ -28,6 +29,7 @@ from spangate.adapters.workload_server import BySelectors, WorkloadServer, raise
 from spangate.authority.ca import Authority
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.peers import Peers
+from spangate.authority.token_addresses import TokenAddresses
 from spangate.model.identity import SpiffeId
 
 # In the runtime directory, unless the operator names a path.
@@ -72,12 +74,14 @@ def open_pod_door(
     say: Callable[[str], None],
 ) -> None:
     """For pods of the cluster that `settings` describes. Raises SpangateError."""
-    cluster = read_settings(settings)
+    read = read_settings(settings)
     clock, keys = SystemClock(), SystemKeys()
     secrets = TlsSecrets()
     own = SpiffeId.authority(authority.trust_domain)
     renewer = Renewer(lambda: sign_here(authority, keys, own), secrets, clock=clock, problem=say)
     renewer.start()
     stack.callback(renewer.stop)
-    door = AttestDoor(authority, tokens, cluster.cluster, cluster.keys, clock=clock, recorder=store)
+    seldom = Seldom(say)
+    addresses = TokenAddresses(store, lambda text: seldom.say(f"door for pods: {text}")) if read.bound else None
+    door = AttestDoor(authority, tokens, read.cluster, read.keys, clock=clock, recorder=store, addresses=addresses)
     stack.enter_context(TlsServer(door.app(), listener, secrets, name="door for pods"))

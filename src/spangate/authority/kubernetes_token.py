@@ -9,6 +9,7 @@ Not here: getting the cluster's keys (adapters/), giving a certificate for it (a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -46,11 +47,15 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """The workload, the pod that its token is bound to, and when the token ends."""
+    """The workload, the pod that its token is bound to, and when the token ends.
+
+    `digest` tells tokens apart. It is of what was signed: of one content there may be several signatures that hold.
+    """
 
     identity: SpiffeId
     pod_uid: str
     expires_at: datetime
+    digest: str
 
 
 def attest(
@@ -74,9 +79,11 @@ def attest(
     if claims.get("sub") != f"system:serviceaccount:{namespace}:{account}":
         raise BadToken("its subject is not the service account that it names")
     try:
-        return Attested(SpiffeId.workload(trust_domain, namespace, account), pod_uid, ends)
+        identity = SpiffeId.workload(trust_domain, namespace, account)
     except BadSpiffeId as error:
         raise BadToken(f"its names make no SPIFFE ID: {error}") from None
+    signed, _, _ = token.rpartition(".")
+    return Attested(identity, pod_uid, ends, hashlib.sha256(signed.encode("ascii")).hexdigest())
 
 
 def _mapping(claims: Mapping[str, Any], name: str) -> Mapping[str, Any]:

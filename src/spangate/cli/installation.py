@@ -8,7 +8,7 @@ from rich.console import Console
 
 from spangate.adapters.google_http import GoogleEndpoints
 from spangate.app.real_spanner import RealSpanner, real_spanner
-from spangate.app.up import Installed
+from spangate.app.up_options import Installed
 from spangate.errors import YourFault
 from spangate.model.database import BadResourceName, DatabasePath
 

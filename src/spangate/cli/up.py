@@ -103,8 +103,8 @@ def up(
 ) -> None:
     """Start Spanner, authority, checkpoint and gateway; stop all with Ctrl-C."""
     from spangate.app.google_store import check_provider
-    from spangate.app.up import Installed, UpOptions
     from spangate.app.up import up as start
+    from spangate.app.up_options import Installed, UpOptions
     from spangate.cli.installation import google_endpoints, named_spanner, render_installed, shared_database
     from spangate.cli.rotate import rotate_every as time_of
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spangate.compiler.envoy_parts import (
-    ALONE_ON_ITS_PORT,
     NO_TIMEOUT,
+    ONE_SOCKET,
     ROUTER,
     Json,
     bootstrap,
@@ -108,7 +108,7 @@ def client_bootstrap(plan: ClientPlan) -> Json:
         {
             "name": LISTENER,
             "address": tcp(plan.host, plan.port),
-            **ALONE_ON_ITS_PORT,
+            **ONE_SOCKET,
             "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
         },
         [

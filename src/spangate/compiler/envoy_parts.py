@@ -16,9 +16,14 @@ ROUTER: Json = {
         "suppress_envoy_headers": True,
     },
 }
-# A listener's: with the default (SO_REUSEPORT), a second Envoy of the same user could listen on the same port and get
-# half of its connections. One socket for all workers then wants an exact balance, since gRPC has few connections.
-ALONE_ON_ITS_PORT: Json = {"enable_reuse_port": False, "connection_balance_config": {"exact_balance": {}}}
+# A listener's: one socket for all workers, and connections counted out, since gRPC has few. The port itself is held by
+# whoever starts this Envoy (adapters/ports.py): beside that only a socket of the same user that says SO_REUSEPORT may
+# listen, so it does. By SOL_SOCKET and SO_REUSEPORT of asm-generic/socket.h, which all Linux that Envoy runs on has.
+ONE_SOCKET: Json = {
+    "enable_reuse_port": False,
+    "connection_balance_config": {"exact_balance": {}},
+    "socket_options": [{"level": 1, "name": 15, "int_value": 1, "state": "STATE_PREBIND"}],
+}
 # Spanner's streams last up to an hour (the client libraries' own deadline); their length is the client's business.
 NO_TIMEOUT = "0s"
 # New certificates are in use at most this much later; an idle question costs less than a millisecond.

@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spangate.compiler.envoy_parts import (
-    ALONE_ON_ITS_PORT,
     NO_TIMEOUT,
+    ONE_SOCKET,
     ROUTER,
     Json,
     bootstrap,
@@ -108,7 +108,7 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
         {
             "name": LISTENER,
             "address": tcp(plan.host, plan.port),
-            **ALONE_ON_ITS_PORT,
+            **ONE_SOCKET,
             "filter_chains": [
                 {
                     "transport_socket": {

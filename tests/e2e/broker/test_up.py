@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def test_programs_work_parts_come_back_and_no_token_shows(
     assert "which is not Google" in up.printed
     for part in ("broker_process", "standin_process"):
         os.kill(up.child(part), signal.SIGKILL)
+    # Nobody else can be asked in its place.
+    port = int(up.running["sts"].rpartition(":")[2])
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", port))
     # Whoever has none waits for the broker, which comes back on the same socket, and asks the stand-in, where it was.
     eventually(lambda: not isinstance(session(up, REPORTS), Refused), "the broker and the stand-in are back")
     # An account of one's own: the stand-in learns who may impersonate it.

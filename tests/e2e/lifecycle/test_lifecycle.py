@@ -321,3 +321,35 @@ def test_run_does_not_give_out_the_gateways_own_identity(shop: Up) -> None:
     done = shop.run(shop.running["gateway_identity"], "true")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+# The certificate doors
+
+# Asks the door beside the Workload API for the certificate and its key.
+_ASKS = """
+import os, pathlib, socket
+asked = socket.socket(socket.AF_UNIX)
+asked.settimeout(10)
+asked.connect(str(pathlib.Path(os.environ["SPIFFE_ENDPOINT_SOCKET"].removeprefix("unix://")).with_name("sds.sock")))
+body = b'{"resource_names": ["svid"]}'
+try:
+    head = b"POST /v3/discovery:secrets HTTP/1.1\\r\\nhost: x\\r\\ncontent-length: %d\\r\\n\\r\\n"
+    asked.sendall(head % len(body) + body)
+    print("got", len(asked.recv(4096)))
+except OSError:
+    print("got 0")
+"""
+
+
+def test_the_certificate_doors_are_for_the_envoys_alone(shop: Up) -> None:
+    """Of `up` and of `run`; the same user, and even a descendant of `run`, gets neither key nor certificate."""
+    done = shop.run("checkout", sys.executable, "-c", _ASKS)
+    assert done.stdout == "got 0\n", done
+    assert re.fullmatch(
+        r"spangate: the certificate door refused process \d+ \('/.*'\): it is for the Envoy that was started for it "
+        r"alone\n",
+        done.stderr,
+    )
+    env = {"SPIFFE_ENDPOINT_SOCKET": f"unix://{shop.runtime}/workload.sock"}
+    assert subprocess.run([sys.executable, "-c", _ASKS], env=env, capture_output=True, check=True).stdout == b"got 0\n"
+    eventually(lambda: "the gateway's certificate door refused process" in shop.printed, "it is told", 10)

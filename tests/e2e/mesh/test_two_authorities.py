@@ -34,6 +34,8 @@ from e2e.harness import (
     site,
 )
 from fakes.mesh_ca import Leaf, MeshCa, pem, replace_file, spiffe_bundle
+from spangate.adapters.anchor_check import AnchorCheck
+from spangate.adapters.clock import SystemClock
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.sds_door import Secrets, SecretSource, sds_app
 from spangate.adapters.svid_client import Svid, sign_here
@@ -124,7 +126,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         problems: list[str] = []
         files = TrustFiles(found.folder / "spangate.yaml", problem=problems.append)
         own = SecretSource(sign_here(found.authority, SystemKeys(), GATEWAY, ("localhost",)).secrets)
-        secrets = GatewaySecrets(own, TRUST_DOMAIN, files, SystemKeys(), problem=problems.append)
+        apart = AnchorCheck(found.sockets, SystemKeys(), SystemClock()).require
+        secrets = GatewaySecrets(own, TRUST_DOMAIN, files, SystemKeys(), problem=problems.append, apart=apart)
         watch([files.look], stack, problem=problems.append)
         stack.enter_context(UnixServer(sds_app(secrets), found.sockets / "mesh.sock", name="sds"))
         gateway = found.start_gateway(change=("sds.sock", "mesh.sock"))

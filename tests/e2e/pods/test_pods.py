@@ -3,7 +3,9 @@ nothing."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +111,31 @@ def test_a_token_that_is_not_good_gets_nothing(place: Place) -> None:
         code, printed, said = place.run(sys.executable, "-c", PROGRAM)
         assert (code, printed) == (2, "")
         assert reason in said
+
+
+def asks(place: Place, token: str, source: str) -> int:
+    """The status of an answer for a token that is shown from that address."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host, _, port = place.up.running["pods"].rpartition(":")
+    connection = http.client.HTTPSConnection(host, int(port), timeout=20, context=context, source_address=(source, 0))
+    try:
+        connection.request("POST", "/v1/jwt", '{"audiences": ["db"]}', {"authorization": f"Bearer {token}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_a_token_is_taken_from_one_address_also_after_the_authority_was_killed(place: Place) -> None:
+    token = place.cluster.token("shop", "checkout")
+    assert asks(place, token, "127.0.0.1") == 200
+    assert asks(place, token, "127.0.0.2") == 401
+    eventually(lambda: "was first shown from 127.0.0.1 and now from 127.0.0.2" in place.up.printed, "it is told", 10)
+    place.up.kill_part("authority_process")
+    # Whoever connects meanwhile waits for it.
+    assert asks(place, token, "127.0.0.2") == 401
+    assert asks(place, token, "127.0.0.1") == 200
+    assert len(AuthorityFile(place.up.state / FILE).replayed()) == 1
 
 
 def test_keys_that_the_cluster_changes_are_found(place: Place) -> None:
