@@ -56,6 +56,22 @@ def test_a_program_that_is_not_there_is_told(tmp_path: Path) -> None:
         Child("helper", ["/nowhere/at-all"], tmp_path / "log")
 
 
+# Takes the signal when it has been up for a while, and says so.
+TAKES = "import signal, time; time.sleep(0.5); signal.sigwait({signal.SIGHUP}); print('taken', flush=True)"
+
+
+def test_a_signal_that_waits_ends_no_child_that_is_only_starting(tmp_path: Path) -> None:
+    child = Child("helper", [sys.executable, "-c", TAKES], tmp_path / "log", waiting=[signal.SIGHUP])
+    # Of this process it is blocked no longer.
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child.send(signal.SIGHUP)
+    assert eventually(lambda: child.exit_code() is not None)
+    assert child.exit_code() == 0
+    assert "taken" in child.tail()
+    # It has ended, and its number may be somebody else's.
+    child.send(signal.SIGHUP)
+
+
 SIGNALLED = """
 import os, signal, sys
 from pathlib import Path

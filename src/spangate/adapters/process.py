@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spangate.errors import Broken, PeersFault
@@ -43,13 +43,16 @@ class Child:
         *,
         env: Mapping[str, str] | None = None,
         descriptors: Sequence[int] = (),
+        waiting: Collection[signal.Signals] = (),
     ) -> None:
-        """Starts it; it inherits `descriptors`, under their numbers. Raises PeersFault if it cannot be started."""
+        """Starts it; it inherits `descriptors`, under their numbers. Signals in `waiting` wait until it takes them, so
+        that none ends it before it knows what to do with it. Raises PeersFault if it cannot be started.
+        """
         self.name = name
         self.log = log
         parent = os.getpid()
         try:
-            with log.open("ab") as output, _undisturbed():
+            with log.open("ab") as output, _undisturbed(), _blocked(waiting):
                 self._process = subprocess.Popen(  # noqa: S603 - our own argument lists, never a shell
                     list(argv),
                     stdin=subprocess.DEVNULL,
@@ -76,6 +79,10 @@ class Child:
     def exit_code(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it; nothing if the process has ended. Its number is never taken for another's."""
+        self._process.send_signal(number)
 
     def check(self) -> None:
         """Raises PeersFault, with the end of its log, if it has died."""
@@ -133,6 +140,16 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handlers[number])
         for which in came:
             signal.raise_signal(which)
+
+
+@contextlib.contextmanager
+def _blocked(numbers: Collection[signal.Signals]) -> Iterator[None]:
+    """What is started meanwhile begins with these blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _die_with(parent: int) -> None:

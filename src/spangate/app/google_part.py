@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import sys
@@ -103,20 +102,21 @@ class StandIn:
         if ready is not None:
             argv += ["--ready-fd", str(ready.writing)]
             descriptors.append(ready.writing)
-        return Child("stand-in for Google", argv, self._log, descriptors=descriptors)
+        return Child("stand-in for Google", argv, self._log, descriptors=descriptors, waiting=[signal.SIGHUP])
 
     def replace(self, policy: Policy) -> None:
         """Another policy is in force."""
         self._policy = policy
 
-    def keep(self, stack: ExitStack, pid: Callable[[], int], problem: Callable[[str], None]) -> None:
-        """From now on, until `stack` ends, the process `pid()` hears of what changes."""
+    def keep(self, stack: ExitStack, child: Callable[[], Child], problem: Callable[[str], None]) -> None:
+        """From now on, until `stack` ends, the process of that moment hears of what changes."""
 
         def look() -> None:
             # An authority that is away just now has changed nothing, and is told of elsewhere.
             with contextlib.suppress(TryAgain):
                 if self._write():
-                    os.kill(pid(), signal.SIGHUP)
+                    # One that is away reads the file when it starts; one that starts takes the signal afterwards.
+                    child().send(signal.SIGHUP)
 
         tender = Periodic(look, STANDIN_LOOK, name="stand-in", problem=lambda text: problem(f"stand-in: {text}"))
         tender.start()
@@ -184,7 +184,7 @@ class Tokens:
         watcher = IntentWatcher(self._intent, changed=standin.replace, broken=lambda _: None, live=live)
         watcher.start()
         stack.callback(watcher.stop)
-        standin.keep(stack, lambda: self._standin_part.child.pid, problem)
+        standin.keep(stack, lambda: self._standin_part.child, problem)
 
 
 def standin_config(policy: Policy, google: GoogleFederation, authority: AuthorityPlan) -> Mapping[str, Any]:
