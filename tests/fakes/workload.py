@@ -18,7 +18,9 @@ from fakes.tokens import jwt_authority
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.workload_issuers import AuthorityIssuer
+from spangate.authority.anchors import DomainBundle
 from spangate.authority.ca import Authority
+from spangate.authority.federation import known_roots
 from spangate.authority.jwt_svid import ValidJwt
 from spangate.authority.ledger import HeldLedger
 from spangate.authority.peers import Peers
@@ -38,6 +40,8 @@ class SwitchedIssuer:
         self.authority = authority
         self.failing: Exception | None = None
         self.calls: list[str] = []
+        # Other trust domains of the intent.
+        self.others: tuple[DomainBundle, ...] = ()
         self.let_go: list[str] = []
         # While this is not set, whoever asks for anything waits; `entered` says that somebody does.
         self.open, self.entered = threading.Event(), threading.Event()
@@ -51,7 +55,8 @@ class SwitchedIssuer:
         self.made = Authority.create(TRUST_DOMAIN, clock, SystemKeys(), record=self.ledger.record, **self.authority)
         self.tokens = jwt_authority(clock, TRUST_DOMAIN)
         self.peers = Peers(lambda: self.made.state, self.ledger, clock)
-        self.inner = AuthorityIssuer(self.made, self.tokens, SystemKeys(), self.peers)
+        roots = known_roots(self.made, lambda: self.others)
+        self.inner = AuthorityIssuer(self.made, self.tokens, SystemKeys(), self.peers, roots)
 
     def _note(self, what: str) -> None:
         self.calls.append(what)

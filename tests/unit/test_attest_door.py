@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,29 @@ from cryptography.hazmat.primitives import serialization
 
 from fakes.cluster import AUDIENCE, ISSUER, Cluster
 from fakes.leaks import NO_TOKENS, leaks
+from fakes.mesh_ca import MeshCa, pem
 from fakes.tokens import jwt_authority
-from spangate.adapters import attest_client, authority_store, tls_server
+from spangate.adapters import attest_client, authority_store, pod_reports, tls_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.attest_door import BODY_BYTES_MAX, AttestDoor
 from spangate.adapters.authority_store import AuthorityFile
 from spangate.adapters.bearer_file import TOKEN_BYTES_MAX
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.cluster_keys import KeyFile
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import SystemKeys, request_pem
+from spangate.adapters.pod_reports import PodReports
+from spangate.adapters.sds_door import Secrets
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.tls_server import TlsSecrets, TlsServer, tcp_listener
 from spangate.authority import kubernetes_token
+from spangate.authority.anchors import DomainBundle
 from spangate.authority.ca import Authority
+from spangate.authority.federation import known_roots
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX
+from spangate.authority.ledger import HeldLedger
+from spangate.authority.peers import Peers
+from spangate.authority.rotation import AllTrustNewRoot, RootStaged
 from spangate.authority.token_addresses import TokenAddresses
 from spangate.errors import PeersFault, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
@@ -48,7 +58,11 @@ class Site:
 
     def __init__(self, folder: Path, shows: SpiffeId, *, bound: bool = True, **bounds: int) -> None:
         self.cluster = Cluster()
-        self.authority = Authority.create(TRUST_DOMAIN, SystemClock(), SystemKeys())
+        self.others: tuple[DomainBundle, ...] = ()
+        clock = SystemClock()
+        self.ledger = HeldLedger(clock.now)
+        self.authority = Authority.create(TRUST_DOMAIN, clock, SystemKeys(), record=self.ledger.record)
+        self.peers = Peers(lambda: self.authority.state, self.ledger, clock)
         self.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
         self.store = AuthorityFile(folder / "authority.sqlite")
         self.jwks, self.token_file, self.bundle_file = folder / "jwks.json", folder / "token", folder / "bundle.pem"
@@ -64,6 +78,8 @@ class Site:
             clock=SystemClock(),
             recorder=self.store,
             addresses=TokenAddresses(self.store, self.told.append) if bound else None,
+            roots=known_roots(self.authority, lambda: self.others),
+            reports=PodReports(self.authority, self.peers),
         )
         self.secrets = TlsSecrets()
         self.show(shows)
@@ -121,10 +137,15 @@ class Site:
             found = {"text": text.decode()}
         return answer.status, found
 
+    def holders(self) -> list[str]:
+        """Who may hold a certificate."""
+        return [one.holder for one in self.ledger.held(datetime.now(UTC)) if one.identity == str(CHECKOUT)]
+
     def svid(self, token: str, source: str = "127.0.0.1", **headers: str) -> tuple[int, dict[str, Any]]:
         return self.ask("/v1/svid", {"csr": CSR}, f"Bearer {token}", source=source, **headers)
 
 
+INSTANCE = "0123456789abcdef"
 CSR = request_pem(SystemKeys().new_key())
 
 
@@ -153,6 +174,147 @@ def test_a_pod_gets_tokens_and_bundles(site: Site) -> None:
     bundles = client.bundles()
     assert bundles.x509_pem == {TRUST_DOMAIN: site.authority.bundle_pem()}
     assert bundles.jwks[TRUST_DOMAIN]["keys"] == site.tokens.spiffe_bundle()["keys"]
+
+
+def test_a_mesh_that_signs_for_the_trust_domain_too_is_not_the_authority(site: Site) -> None:
+    """A pod verifies its peers by the mesh's roots, and never the door."""
+    mesh, stranger = MeshCa(TRUST_DOMAIN), MeshCa("cluster.local")
+    site.others = (
+        DomainBundle((TRUST_DOMAIN,), (mesh.certificate,)),
+        DomainBundle(("cluster.local",), (stranger.certificate,)),
+    )
+    client = site.client()
+    bundles = client.bundles()
+    assert bundles.x509_pem == {
+        TRUST_DOMAIN: site.authority.bundle_pem() + pem(mesh.certificate),
+        "cluster.local": pem(stranger.certificate),
+    }
+    leaf = mesh.leaf(str(SpiffeId.authority(TRUST_DOMAIN)))
+    site.secrets.replace(Secrets(leaf.chain_pem, leaf.key_pem, ""))
+    with pytest.raises(PeersFault, match="is not signed under"):
+        client.fetch()
+
+
+# What a pod reports
+
+
+def rooted(site: Site) -> Holding:
+    """Of somebody who follows."""
+    roots = frozenset(one.fingerprint for one in site.authority.state.generations)
+    return Holding(roots, site.authority.state.signer.fingerprint)
+
+
+def test_a_pod_reports_what_it_holds_and_follows_a_rotation(site: Site) -> None:
+    client = site.client()
+    client.fetch(INSTANCE)
+    old = rooted(site)
+    told = client.report(INSTANCE, old)
+    assert (told.renew, told.bundle_pem, told.again_seconds) == (False, None, 4)
+    (seen,) = site.peers.all()
+    assert (seen.identity, seen.kind, seen.trusts, seen.uses) == (str(CHECKOUT), "pod", old.trusts, old.uses)
+    assert [seen.instance] == site.holders()
+
+    site.authority.step(RootStaged())
+    told = client.report(INSTANCE, old)
+    assert (told.renew, told.bundle_pem, told.again_seconds) == (False, site.authority.bundle_pem(), 1)
+    site.authority.step(AllTrustNewRoot())
+    assert client.report(INSTANCE, Holding(rooted(site).trusts, old.uses)).renew
+    client.fetch(INSTANCE)
+    assert len(site.holders()) == 2
+    told = client.report(INSTANCE, rooted(site))
+    assert (told.renew, told.bundle_pem) == (False, None)
+    # The certificate of before is out of use.
+    assert [one.generation for one in site.ledger.held(datetime.now(UTC)) if one.holder] == [2]
+    client.gone(INSTANCE)
+    assert site.holders() == []
+    assert site.peers.all() == ()
+
+
+def test_a_pod_learns_of_a_new_root_by_which_it_verifies_the_door(site: Site) -> None:
+    """Its file still has the old one alone."""
+    client, stranger = site.client(), site.client()
+    old = rooted(site)
+    site.authority.step(RootStaged())
+    assert client.report(INSTANCE, old).bundle_pem is not None
+    site.authority.step(AllTrustNewRoot())
+    site.show(SpiffeId.authority(TRUST_DOMAIN))
+    assert client.report(INSTANCE, Holding(rooted(site).trusts, old.uses)).renew
+    with pytest.raises(PeersFault, match="is not signed under"):
+        stranger.report(INSTANCE, old)
+
+
+def test_nobody_speaks_for_another_pod_or_another_service_account(site: Site) -> None:
+    client = site.client()
+    client.fetch(INSTANCE)
+    client.report(INSTANCE, Holding(frozenset(), ""))
+    before, holders = site.peers.all(), site.holders()
+    new = {"instance": INSTANCE, "trusts": sorted(rooted(site).trusts), "uses": rooted(site).uses}
+    # The same service account in another pod, and another one, under the very name that the first one uses.
+    for other in (site.cluster.token(), site.cluster.token("analytics", "reports")):
+        status, answer = site.ask("/v1/peers", new, f"Bearer {other}")
+        assert status == 200
+        assert answer["identity"]
+        assert before[0] in site.peers.all()
+        assert site.ask("/v1/gone", {"instance": INSTANCE}, f"Bearer {other}")[0] == 200
+        assert site.peers.all() == before
+        assert site.holders() == holders
+    # A certificate under that name is another pod's, too.
+    assert site.ask("/v1/svid", {"csr": CSR, "instance": INSTANCE}, f"Bearer {site.cluster.token()}")[0] == 200
+    assert len(set(site.holders())) == 2
+
+
+@pytest.mark.parametrize("path", ["/v1/peers", "/v1/gone"])
+def test_who_proves_nothing_reports_nothing(site: Site, path: str) -> None:
+    body = {"instance": INSTANCE, "trusts": [], "uses": ""} if path == "/v1/peers" else {"instance": INSTANCE}
+    assert site.ask(path, body)[0] == 401
+    assert site.ask(path, body, f"Bearer {Cluster(first=100).token()}")[0] == 401
+    assert site.ask(path, body, f"Bearer {site.cluster.token(aud=['vault'])}")[0] == 401
+    assert site.peers.all() == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instance": "gateway"},
+        {"instance": "pods-door"},
+        {"instance": "pod:0123456789abcdef0123456789abcdef:" + "0" * 32},
+        {"instance": "0" * 15},
+        {"instance": "0" * 65},
+        {"instance": 1},
+        {"instance": None},
+        {"identity": "spiffe://shop.example/spangate/gateway"},
+        {"kind": "gateway"},
+        {"met": 0},
+        {"trusts": ["x"]},
+        {"trusts": ["0" * 64] * 257},
+        {"trusts": "0" * 64},
+        {"uses": "x"},
+        {"uses": None},
+    ],
+)
+def test_a_report_of_anything_else_is_refused(site: Site, change: dict[str, Any]) -> None:
+    token = f"Bearer {site.cluster.token()}"
+    good = {"instance": INSTANCE, "trusts": [], "uses": ""}
+    assert site.ask("/v1/peers", {**good, **change}, token)[0] == 400
+    assert site.ask("/v1/gone", {"instance": INSTANCE, "x": 1} | change, token)[0] == 400
+    if "instance" in change:
+        assert site.ask("/v1/svid", {"csr": CSR, **change}, token)[0] == 400
+    assert site.peers.all() == ()
+    assert site.holders() == []
+
+
+def test_a_pod_takes_no_more_than_its_share_of_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_reports, "INSTANCES_OF_POD_MAX", 2)
+    client = site.client()
+    nothing = Holding(frozenset(), "")
+    for number in (1, 2):
+        client.report(INSTANCE + str(number), nothing)
+    with pytest.raises(TryAgain, match="more than 2 programs of this pod"):
+        client.report(INSTANCE + "3", nothing)
+    client.report(INSTANCE + "1", nothing)
+    # Another pod has its own.
+    site.project()
+    site.client().report(INSTANCE + "3", nothing)
 
 
 def test_what_a_pod_was_given_is_written_down_with_the_pod_and_without_the_token(site: Site, tmp_path: Path) -> None:

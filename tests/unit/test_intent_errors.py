@@ -122,6 +122,9 @@ CASES = {
     "an identity that only impersonates": changed(
         "{workload: shop/checkout}", "{impersonate: {service_account: shop-db@my-project.iam.gserviceaccount.com}}"
     ),
+    "an identity of a mesh and google": google("")
+    .replace("\ndatabases:", f"\ntrust_domains: {{{MESH}}}\ndatabases:", 1)
+    .replace("tools/copilot", "tools/copilot, trust_domain: cluster.local"),
     "a name that is too long for google": google("").replace("shop/checkout", "shop/" + "c" * 117),
     # YAML that an intent file does not use.
     "an anchor": changed("{workload: shop/checkout}", "&a {workload: shop/checkout}"),

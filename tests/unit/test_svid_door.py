@@ -16,12 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.clock import NOON, FakeClock
 from fakes.http import get, post
 from fakes.keys import FakeKeys
+from fakes.mesh_ca import MeshCa, pem
 from fakes.tokens import jwt_authority
+from spangate.adapters.bundle_answer import read_bundles
 from spangate.adapters.keys import request_pem
 from spangate.adapters.svid_client import SvidClient, verified
 from spangate.adapters.svid_door import BODY_BYTES_MAX, own_app, svid_app
 from spangate.adapters.unix_server import UnixServer
+from spangate.authority.anchors import DomainBundle
 from spangate.authority.ca import Authority
+from spangate.authority.federation import known_roots
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.template import INTERMEDIATE_LIFETIME
 from spangate.errors import PeersFault, TryAgain, YourFault
@@ -29,6 +33,8 @@ from spangate.model.identity import SpiffeId
 
 CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
 GATEWAY = SpiffeId.parse("spiffe://shop.example/ns/spangate/sa/gateway")
+MESH = MeshCa("cluster.local")
+ROOT, LEAF = pem(MESH.certificate), MESH.leaf("spiffe://cluster.local/a").chain_pem
 REQUEST = request_pem(ec.generate_private_key(ec.SECP256R1()))
 
 
@@ -103,6 +109,40 @@ def test_a_token_is_refused(door: Door, body: object, status: int) -> None:
     answered, answer = post(door.path, "/token", json.dumps(body).encode())
     assert answered == status
     assert b'token"' not in answer
+
+
+def test_what_others_are_verified_by_is_told_of_all_trust_domains(tmp_path: Path) -> None:
+    clock, mesh = FakeClock(), MeshCa("cluster.local")
+    authority, tokens = Authority.create("shop.example", clock, FakeKeys()), jwt_authority(clock)
+    others = [DomainBundle(("cluster.local", "old.example"), (mesh.certificate,)), DomainBundle(("b.example",), ())]
+    app = svid_app(authority, tokens, roots=known_roots(authority, lambda: others))
+    with UnixServer(app, tmp_path / "a.sock", name="authority"):
+        found = SvidClient(tmp_path / "a.sock", FakeKeys()).bundles("shop.example")
+        with pytest.raises(PeersFault, match="no roots of its own trust domain"):
+            SvidClient(tmp_path / "a.sock", FakeKeys()).bundles("b.example")
+    roots = pem(mesh.certificate)
+    own = authority.bundle_pem()
+    assert found.x509_pem == {"shop.example": own, "cluster.local": roots, "old.example": roots}
+    assert found.jwks == {"shop.example": {"keys": tokens.spiffe_bundle()["keys"]}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({}, "no `keys`"),
+        ({"keys": {"keys": ["x"]}}, "no `keys`"),
+        ({"keys": {"keys": []}}, "no roots of its own"),
+        ({"keys": {"keys": []}, "roots": []}, "no roots of its own"),
+        ({"keys": {"keys": []}, "roots": {"shop.example": 1}}, "cannot be used"),
+        ({"keys": {"keys": []}, "roots": {"shop.example": "x"}}, "cannot be used"),
+        ({"keys": {"keys": []}, "roots": {"shop.example": "\u00e9"}}, "cannot be used"),
+        ({"keys": {"keys": []}, "roots": {"shop.example": ROOT, "SHOP": ROOT}}, "cannot be used"),
+        ({"keys": {"keys": []}, "roots": {"shop.example": ROOT, "b.example": LEAF}}, "cannot be used"),
+    ],
+)
+def test_bundles_in_which_anything_is_wrong_are_not_taken(answer: dict[str, object], problem: str) -> None:
+    with pytest.raises(PeersFault, match=problem):
+        read_bundles(answer, "shop.example")
 
 
 def test_the_bundle_is_there_for_everybody_behind_the_door(door: Door) -> None:

@@ -99,6 +99,18 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, stack)
 
 
+def test_nobody_speaks_to_google_for_another_trust_domain(place: Place) -> None:
+    """The intent does not let it come so far; were it to, the authority would not sign, and says what to do."""
+    courier = SpiffeId.workload("cluster.local", "shop", "courier")
+    place.broker.replace({**FEDERATIONS, courier: FEDERATIONS[CHECKOUT]})
+    status, headers = place.authorize(courier)
+    assert status == 403
+    said = headers["x-spangate-message"]
+    assert said.startswith(f"`{courier}` is not in the trust domain `shop.example`; this authority speaks for its own")
+    assert "make the other one the intent's own `trust_domain`" in said
+    assert place.google.issued == {}
+
+
 def test_a_token_is_for_exactly_the_identity_that_is_asked_for(place: Place) -> None:
     status, answer = place.token(CHECKOUT)
     assert status == 200

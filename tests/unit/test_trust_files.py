@@ -12,6 +12,7 @@ from cryptography import x509
 from fakes import shop
 from fakes.keys import FakeKeys
 from fakes.mesh_ca import MeshCa, pem, replace_file, spiffe_bundle
+from spangate.adapters import trust_files
 from spangate.adapters.gateway_roots import RootsReader, RootsWriter, WithRoots
 from spangate.adapters.sds_door import Secrets, SecretSource
 from spangate.adapters.trust_files import GatewaySecrets, TrustFiles
@@ -72,6 +73,49 @@ def test_a_bundle_that_cannot_be_used_stops_the_start(folder: Folder, content: s
     else:
         folder.write("one.pem", content)
     with pytest.raises(YourFault, match=r"`one\.pem`, the bundle of `cluster\.local`"):
+        folder.open()
+
+
+@pytest.mark.parametrize("content", [None, "x"])
+def test_who_has_to_start_anyway_goes_without_roots_until_they_are_there(folder: Folder, content: str | None) -> None:
+    missing: list[str] = []
+    if content is None:
+        (folder.path / "one.pem").unlink()
+    else:
+        folder.write("one.pem", content)
+    files = TrustFiles(folder.path / "spangate.yaml", problem=folder.problems.append, missing=missing.append)
+    assert roots(files) == {B: (TWO.certificate,)}
+    assert ["the bundle of `cluster.local`" in text for text in missing] == [True]
+    folder.write("one.pem", pem(ONE.certificate))
+    looks(files)
+    assert roots(files)[MESH] == (ONE.certificate, TWO.certificate)
+    assert folder.problems == []
+
+
+def test_who_has_to_start_anyway_waits_for_an_intent_that_can_be_read(folder: Folder) -> None:
+    folder.write("spangate.yaml", "spangate: v2")
+    files = TrustFiles(folder.path / "spangate.yaml", problem=folder.problems.append, missing=folder.problems.append)
+    assert (files.bundles, folder.problems) == ((), [])
+    folder.write("spangate.yaml", intent(DOMAINS))
+    looks(files)
+    assert set(roots(files)) == {MESH, B}
+
+
+def test_there_are_bounds_for_the_roots_of_one_trust_domain_and_of_all(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = folder.open()
+    before = files.bundles
+    # Two under two names each, and one.
+    monkeypatch.setattr(trust_files, "ROOTS_OF_ALL_MAX", 4)
+    with pytest.raises(YourFault, match="there are 5 roots of all trust domains, more than 4"):
+        folder.open()
+    folder.write("b/root.pem", pem(ONE.certificate))
+    looks(files)
+    assert files.bundles == before
+    assert folder.problems == ["there are 5 roots of all trust domains, more than 4; the ones from before stay trusted"]
+    monkeypatch.setattr(trust_files, "ROOTS_OF_DOMAIN_MAX", 1)
+    with pytest.raises(YourFault, match=r"the bundles of `cluster\.local` hold more than 1 roots"):
         folder.open()
 
 

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spiffe import JwtSource, TrustDomain, WorkloadApiClient, X509Source
 
+from fakes.mesh_ca import MeshCa, der
 from fakes.workload import (
     CHECKOUT,
     GUARD,
@@ -36,11 +37,12 @@ from fakes.workload import (
     stream,
     unary,
 )
-from spangate.adapters import workload_door, workload_held
+from spangate.adapters import workload_held, workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
 from spangate.adapters.unix_peers import Gone
 from spangate.adapters.workload_server import BySelectors, OneForUser, WorkloadServer
+from spangate.authority.anchors import DomainBundle
 from spangate.authority.rotation import AllTrustNewRoot, AllUseSigner, RootStaged
 from spangate.authority.workload_api import REQUEST_BYTES_MAX
 from spangate.authority.workload_messages import (
@@ -162,6 +164,52 @@ def test_a_spiffe_client_sees_a_rotation_of_root_and_token_keys(start: Start) ->
         until(lambda: certificates.get_x509_context().default_svid.leaf != before[2])
         (root,) = roots()
         certificates.get_x509_context().default_svid.cert_chain[1].verify_directly_issued_by(root)
+
+
+def test_a_spiffe_client_verifies_workloads_of_other_trust_domains_and_sees_their_roots_change(start: Start) -> None:
+    site = start()
+    old, new, own = MeshCa("cluster.local"), MeshCa("cluster.local"), MeshCa("own")
+    mesh, alias, domain = (TrustDomain(name) for name in ("cluster.local", "old.example", TRUST_DOMAIN))
+    site.issuer.others = (DomainBundle(("cluster.local", "old.example"), (old.certificate,)),)
+    with (
+        X509Source(socket_path=site.uri, timeout_in_seconds=10) as certificates,
+        JwtSource(socket_path=site.uri, timeout_in_seconds=10) as tokens,
+        WorkloadApiClient(site.uri) as client,
+    ):
+
+        def roots(name: TrustDomain) -> set[x509.Certificate]:
+            bundle = certificates.get_bundle_for_trust_domain(name)
+            return set() if bundle is None else set(bundle.x509_authorities)
+
+        assert roots(mesh) == roots(alias) == {old.certificate}
+        # Nobody of it has tokens that could be verified here.
+        assert tokens.get_bundle_for_trust_domain(mesh) is None
+        assert tokens.get_bundle_for_trust_domain(domain) is not None
+        site.issuer.others = (DomainBundle(("cluster.local",), (old.certificate, new.certificate)),)
+        until(lambda: roots(mesh) == {old.certificate, new.certificate})
+        # The own trust domain may have a mesh's roots, too.
+        (ours,) = roots(domain)
+        site.issuer.others = (DomainBundle((TRUST_DOMAIN,), (own.certificate,)),)
+        until(lambda: roots(domain) == {ours, own.certificate})
+        found = client.fetch_x509_bundles()
+        assert {str(one.trust_domain) for one in found.bundles} == {TRUST_DOMAIN}
+
+
+def test_a_change_of_another_trust_domains_roots_reaches_every_stream_of_certificates(start: Start) -> None:
+    site = start()
+    with raw(site.path) as channel:
+        svids, bundles = (stream(channel, f"Fetch{what}") for what in ("X509SVID", "X509Bundles"))
+        before = X509SVIDResponse.FromString(next(svids)), X509BundlesResponse.FromString(next(bundles))
+        assert dict(before[0].federated_bundles) == {}
+        mesh = MeshCa("cluster.local")
+        site.issuer.others = (DomainBundle(("cluster.local",), (mesh.certificate,)),)
+        after = X509SVIDResponse.FromString(next(svids)), X509BundlesResponse.FromString(next(bundles))
+        assert after[0].svids == before[0].svids
+        name = "spiffe://cluster.local"
+        assert dict(after[0].federated_bundles) == {name: der(mesh.certificate)}
+        assert dict(after[1].bundles) == {**before[1].bundles, name: der(mesh.certificate)}
+        for one in (svids, bundles):
+            one.cancel()
 
 
 def test_a_spiffe_client_gets_tokens_and_has_them_validated(start: Start) -> None:
@@ -451,7 +499,7 @@ def root_numbers(site: Site) -> list[int]:
 
 @pytest.fixture
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload_door, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(workload_supply, "REPORT_SECONDS", 0.05)
     monkeypatch.setattr(workload_held, "ENDING_SECONDS", 1.0)
 
 
@@ -509,6 +557,17 @@ def test_what_a_process_that_has_gone_may_still_use_counts_to_its_end(start: Sta
         new = site.issuer.made.state.signer.fingerprint
         until(lambda: any(one.uses == new for one in site.issuer.peers.all()))
         assert root_numbers(site) == [1, 2]
+
+
+@pytest.mark.parametrize("takes_all_along", [True, False])
+def test_a_server_that_takes_all_along_says_goodbye_for_them(start: Start, takes_all_along: bool) -> None:
+    """As that of `run`; with another one, programs live on and have their certificates."""
+    site = start(takes_all_along=takes_all_along)
+    with raw(site.path) as channel:
+        next(stream(channel, "FetchX509SVID"))
+        site.server.stop()
+    assert len(site.issuer.let_go) == takes_all_along
+    assert len(site.issuer.ledger.held(SystemClock().now())) == (not takes_all_along)
 
 
 def test_the_certificate_of_a_process_that_has_ended_is_forgotten(start: Start, quick_reports: None) -> None:

@@ -3,7 +3,8 @@
 Rules: the door is the authority only if its certificate is signed under the bundle and says so; a workload's, which is
 signed under it as well, does not. The token file is read for each request: the kubelet replaces it. The private key is
 made here and never sent. What comes back is held against what was asked; an identity that is another one than before is
-refused. The bundle that came last is trusted besides the one in the file: a rotation may be on the way in one of them.
+refused. The bundle that came last, with a certificate or as the answer to a report, is trusted besides the one in the
+file: a rotation may be on the way in one of them.
 Not here: the authority's side (attest_door.py), renewing in time (renewer.py).
 """
 
@@ -21,7 +22,11 @@ from cryptography import x509
 
 from spangate.adapters.bearer_file import read_bearer
 from spangate.adapters.bounded_file import read_file
+from spangate.adapters.bundle_answer import BUNDLES_BYTES_MAX, read_bundles
+from spangate.adapters.holdings import Holding
 from spangate.adapters.keys import request_pem
+from spangate.adapters.peer_client import read_answer
+from spangate.adapters.peer_reports import Answer
 from spangate.adapters.svid_client import ANSWER_BYTES_MAX, Svid, json_object, refusal, text_of, verified
 from spangate.authority.founding import Keys
 from spangate.authority.workload_api import Bundles
@@ -56,14 +61,31 @@ class AttestClient:
         """What the door's certificate says."""
         return SpiffeId.authority(self.trust_domain)
 
-    def fetch(self) -> Svid:
-        """A fresh key and its certificate, for whoever the token speaks for. Raises SpangateError."""
+    def fetch(self, instance: str = "") -> Svid:
+        """A fresh key and its certificate, for whoever the token speaks for; `instance` is the name under which the
+        asker reports. Raises SpangateError.
+        """
         key = self._keys.new_key()
-        answer = self._ask("POST", "/v1/svid", {"csr": request_pem(key)})
+        asked = {"csr": request_pem(key)}
+        answer = self._ask("POST", "/v1/svid", {**asked, "instance": instance} if instance else asked)
         identity = self._same(text_of(answer, "identity"))
         svid = verified(identity, key, text_of(answer, "chain"), text_of(answer, "bundle"))
         self._latest = svid.secrets.bundle_pem
         return svid
+
+    def report(self, instance: str, held: Holding) -> Answer:
+        """Tells what the program `instance` of this pod holds. Raises SpangateError."""
+        asked = {"instance": instance, "trusts": sorted(held.trusts), "uses": held.uses}
+        answer = self._ask("POST", "/v1/peers", asked)
+        self._same(text_of(answer, "identity"))
+        found = read_answer(answer)
+        if found.bundle_pem is not None:
+            self._latest = found.bundle_pem
+        return found
+
+    def gone(self, instance: str) -> None:
+        """The program `instance` has ended, and its private key with it. Raises SpangateError."""
+        self._ask("POST", "/v1/gone", {"instance": instance})
 
     def token(self, audiences: Sequence[str]) -> str:
         """A JWT-SVID. Raises SpangateError."""
@@ -73,17 +95,13 @@ class AttestClient:
 
     def bundles(self) -> Bundles:
         """What others are verified by now. Raises SpangateError."""
-        answer = self._ask("GET", "/v1/bundle", None)
-        keys = answer.get("keys")
-        found = keys.get("keys") if isinstance(keys, dict) else None
-        if not isinstance(found, list) or not all(isinstance(key, dict) for key in found):
-            raise PeersFault("the authority's answer has no `keys`")
+        answer = self._ask("GET", "/v1/bundle", None, BUNDLES_BYTES_MAX)
         bundle = text_of(answer, "bundle")
         if _trust_domain(bundle) != self.trust_domain:
             raise PeersFault("the authority answered with the bundle of another trust domain")
+        found = read_bundles(answer, self.trust_domain)
         self._latest = bundle
-        jwks = {"keys": [{**key, "use": "jwt-svid"} for key in found]}
-        return Bundles({self.trust_domain: bundle}, {self.trust_domain: jwks})
+        return found
 
     def _same(self, text: str) -> SpiffeId:
         try:
@@ -97,7 +115,9 @@ class AttestClient:
         self._identity = identity
         return identity
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, object] | None, bytes_max: int = ANSWER_BYTES_MAX
+    ) -> Mapping[str, Any]:
         headers = {"content-type": "application/json"}
         if body is not None:
             headers["authorization"] = f"Bearer {read_bearer(self._token)}"
@@ -105,7 +125,7 @@ class AttestClient:
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            status, content = response.status, response.read(ANSWER_BYTES_MAX + 1)
+            status, content = response.status, response.read(bytes_max + 1)
         except ssl.SSLCertVerificationError as error:
             raise PeersFault(
                 f"the certificate at `{self._url}` is not signed under `{self._bundle}`: {error.verify_message}",
@@ -118,7 +138,7 @@ class AttestClient:
             raise TryAgain(f"the authority at `{self._url}` cannot be asked, or its answer not be read") from None
         finally:
             connection.close()
-        answer = json_object(content)
+        answer = json_object(content, bytes_max)
         if status == http.client.OK and answer is not None:
             return answer
         raise refusal(status, answer)

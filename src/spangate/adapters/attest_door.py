@@ -1,10 +1,12 @@
 """The authority's door for workloads in pods: certificates and tokens for whoever shows its service account token.
 
-    POST /v1/svid    Authorization: Bearer <projected token>   {"csr": "<PEM>"}
+    POST /v1/svid    Authorization: Bearer <projected token>   {"csr": "<PEM>"}, and "instance" if the asker reports
+                     under that name (pod_reports.py)
                      -> {"identity": "spiffe://...", "chain": "<PEM>", "bundle": "<PEM>", "not_after": "<RFC 3339>"}
     POST /v1/jwt     Authorization: Bearer <projected token>   {"audiences": ["..."]}
                      -> {"identity": "spiffe://...", "token": "<JWT-SVID>", "expires_at": "<RFC 3339>"}
-    GET  /v1/bundle  -> {"bundle": "<PEM>", "keys": <JWK set>}: what others are verified by
+    GET  /v1/bundle  -> {"bundle": "<PEM>", "roots": {"<trust domain>": "<PEM>", ...}, "keys": <JWK set>}: the roots of
+                        the authority, and what others are verified by
     an error         -> {"error": "<sentence>"} and perhaps "help"; 400 bad request, 401 not this token, 413 too long,
                         503 not now, 500 a defect of ours
 
@@ -19,7 +21,7 @@ Not here: what a token must be and from where (authority/kubernetes_token.py, au
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -29,10 +31,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from spangate.adapters.bundle_answer import bundles_answer
 from spangate.adapters.cluster_keys import Jwk
 from spangate.adapters.error_answers import answer_of, error_answer
+from spangate.adapters.pod_reports import PodReports, holder_of
 from spangate.adapters.unix_server import read_body
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.jwt_reader import BadToken, read_token
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.kubernetes_token import Attested, Cluster, attest
@@ -93,9 +98,15 @@ class AttestDoor:
         clock: Clock,
         recorder: Recorder,
         addresses: TokenAddresses | None,
+        roots: Roots | None = None,
+        reports: PodReports | None = None,
     ) -> None:
-        """`addresses`: what holds each token to one; None takes it from any."""
+        """`addresses`: what holds each token to one; None takes it from any. `roots`: of all trust domains; the
+        authority's own if left out. Without `reports` nobody reports here.
+        """
         self._authority = authority
+        self._roots = roots or known_roots(authority)
+        self._reports = reports
         self._tokens = tokens
         self._cluster = cluster
         self._keys = keys
@@ -105,13 +116,15 @@ class AttestDoor:
 
     def app(self) -> Starlette:
         """The application to serve."""
-        return Starlette(
-            routes=[
-                Route("/v1/svid", self._answering(self._svid), methods=["POST"]),
-                Route("/v1/jwt", self._answering(self._jwt), methods=["POST"]),
-                Route("/v1/bundle", self._bundle, methods=["GET"]),
-            ]
-        )
+        routes = [
+            Route("/v1/svid", self._answering(self._svid), methods=["POST"]),
+            Route("/v1/jwt", self._answering(self._jwt), methods=["POST"]),
+            Route("/v1/bundle", self._bundle, methods=["GET"]),
+        ]
+        if (reports := self._reports) is not None:
+            for path, work in (("/v1/peers", reports.seen), ("/v1/gone", reports.gone)):
+                routes.append(Route(path, self._answering(_reported(work)), methods=["POST"]))
+        return Starlette(routes=routes)
 
     def _answering(self, work: Callable[[Attested, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
         """An endpoint that knows who asks, before it reads what."""
@@ -151,16 +164,18 @@ class AttestDoor:
         return attested
 
     def _svid(self, attested: Attested, body: bytes) -> Response:
-        asked = _object(body, "csr")
-        if not isinstance(asked, str):
-            raise _Refused(error_answer(400, "the request is not a JSON object of the text `csr` alone"))
-        issued = self._authority.sign(asked, attested.identity)
+        asked = _read(body) or {}
+        csr = asked.get("csr")
+        holder = holder_of(attested, asked["instance"]) if "instance" in asked else ""
+        if set(asked) - {"instance"} != {"csr"} or not isinstance(csr, str) or holder is None:
+            raise _Refused(error_answer(400, "the request is not a JSON object of the text `csr`, and an `instance`"))
+        issued = self._authority.sign(csr, attested.identity, holder=holder if self._reports else "")
         self._recorder.record_attested(f"{issued.serial:x}", attested, self._clock.now())
         return JSONResponse(
             {
                 "identity": str(attested.identity),
                 "chain": issued.chain_pem,
-                "bundle": self._authority.bundle_pem(),
+                "bundle": issued.bundle_pem,
                 "not_after": issued.not_after.strftime(_RFC_3339),
             }
         )
@@ -180,17 +195,37 @@ class AttestDoor:
         )
 
     async def _bundle(self, _: Request) -> Response:
-        return JSONResponse({"bundle": self._authority.bundle_pem(), "keys": self._tokens.jwks()})
+        own = {"bundle": self._authority.bundle_pem()}
+        return JSONResponse(own | bundles_answer(self._roots(), self._tokens.jwks()))
 
 
 def _unproven(message: str, hint: str | None = None) -> _Refused:
     return _Refused(error_answer(401, message, hint))
 
 
-def _object(body: bytes, key: str) -> Any:  # noqa: ANN401 - a JSON value
-    """The value of the only key; None if there is another one, too, or none."""
+def _reported(
+    work: Callable[[Attested, Mapping[str, Any]], Mapping[str, object] | None],
+) -> Callable[[Attested, bytes], Response]:
+    """What `work` answers to an object, and that it is none."""
+
+    def answer(attested: Attested, body: bytes) -> Response:
+        asked = _read(body)
+        found = None if asked is None else work(attested, asked)
+        return error_answer(400, "the report cannot be read") if found is None else JSONResponse(found)
+
+    return answer
+
+
+def _read(body: bytes) -> Mapping[str, Any] | None:
+    """A JSON object, or None."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return value[key] if isinstance(value, dict) and set(value) == {key} else None
+    return value if isinstance(value, dict) else None
+
+
+def _object(body: bytes, key: str) -> Any:  # noqa: ANN401 - a JSON value
+    """The value of the only key; None if there is another one, too, or none."""
+    value = _read(body) or {}
+    return value[key] if set(value) == {key} else None

@@ -37,7 +37,11 @@ def report(client: SvidClient, peer: Peer, held: Holding, met: int | None = None
         "trusts": sorted(held.trusts),
         "uses": held.uses,
     }
-    answer = client.ask("POST", "/peers", body if met is None else {**body, "met": met})
+    return read_answer(client.ask("POST", "/peers", body if met is None else {**body, "met": met}))
+
+
+def read_answer(answer: Mapping[str, Any]) -> Answer:
+    """What a peer is to do. Raises PeersFault."""
     renew, bundle, again = answer.get("renew"), answer.get("bundle"), answer.get("again_ms")
     if not isinstance(renew, bool) or not (bundle is None or isinstance(bundle, str)):
         raise PeersFault("the authority's answer to a report cannot be read")

@@ -1,6 +1,7 @@
-"""Tells the authority what an Envoy of ours holds, and does what it answers: take the bundle, replace the certificate.
+"""Tells the authority what an Envoy or a door of ours holds, and does what it answers: take the bundle, or replace the
+certificate.
 
-Rules: what is reported is what Envoy has taken into use. The authority's question and the change that follows are one
+Rules: what is reported is what has been taken into use. The authority's question and the change that follows are one
 turn with every other change of the certificate (SecretSource.changing). A bundle under which the certificate in use
 would be nobody's is not taken; a new certificate brings its own. Who has no certificate of the authority's (a gateway
 that shows a mesh's) takes the bundle as it comes. An authority that is away is asked again; nothing is
@@ -13,9 +14,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from spangate.adapters.holdings import Holding, holding, leads_to
-from spangate.adapters.sds_door import SecretSource, Taken
+from spangate.adapters.sds_door import InUse, SecretSource
 from spangate.errors import SpangateError
 
 # Before the first answer, and when there is none: the authority is back from a restart within this.
@@ -35,13 +37,21 @@ class Answer:
     again_seconds: float
 
 
+class Uses(Protocol):
+    """Knows what is in use."""
+
+    def in_use(self) -> InUse:
+        """What that is at this moment."""
+        ...
+
+
 class Reporter:
     """From `start` to `stop`, in a thread of its own. `report` asks the authority and may raise SpangateError."""
 
     def __init__(
         self,
         source: SecretSource,
-        taken: Taken,
+        taken: Uses,
         report: Callable[[Holding], Answer],
         renew: Callable[[], None],
         *,

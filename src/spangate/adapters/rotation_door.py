@@ -27,9 +27,10 @@ from starlette.routing import Route
 
 from spangate.adapters.door_answers import answering, error_response
 from spangate.adapters.gateway_usage import GatewayUsage
+from spangate.adapters.holdings import Holding
 from spangate.authority.ca import Authority
 from spangate.authority.ledger import Life
-from spangate.authority.peers import RESERVED_INSTANCES, TRUSTS_MAX, Peers
+from spangate.authority.peers import RESERVED_INSTANCES, TRUSTS_MAX, Peers, Wanted
 from spangate.authority.rotator import Rotator, Status
 
 # A report of the longest kind: 256 fingerprints, a SPIFFE ID of two kilobytes.
@@ -72,9 +73,7 @@ def peer_routes(
         )
         if usage is not None and "met" in report:
             usage.told(report["met"])
-        bundle = authority.bundle_pem() if wanted.bundle else None
-        again = int(wanted.again.total_seconds() * 1000)
-        return JSONResponse({"renew": wanted.renew, "bundle": bundle, "again_ms": again})
+        return JSONResponse(seen_answer(authority, wanted))
 
     def gone(body: bytes, _: Request) -> Response:
         asked = _object(body)
@@ -117,6 +116,22 @@ def rotation_routes(rotator: Rotator) -> list[Route]:
     ]
 
 
+def seen_answer(authority: Authority, wanted: Wanted) -> dict[str, object]:
+    """What a peer is told to do."""
+    bundle = authority.bundle_pem() if wanted.bundle else None
+    return {"renew": wanted.renew, "bundle": bundle, "again_ms": int(wanted.again.total_seconds() * 1000)}
+
+
+def read_holding(asked: Mapping[str, Any]) -> Holding | None:
+    """What a report says is trusted and used; None if that cannot be read."""
+    trusts, uses = asked.get("trusts"), asked.get("uses")
+    if not isinstance(trusts, list) or not isinstance(uses, str) or len(trusts) > TRUSTS_MAX:
+        return None
+    if not all(_matches(_FINGERPRINT, one) for one in trusts) or (uses and not _matches(_FINGERPRINT, uses)):
+        return None
+    return Holding(frozenset(trusts), uses)
+
+
 def status_json(status: Status) -> dict[str, object]:
     """As `spangate rotate --status --json` prints it."""
     return {
@@ -155,12 +170,8 @@ def _report(body: bytes) -> Mapping[str, Any] | None:
         return None
     if not all(isinstance(found[name], kind) for name, kind in _REPORT.items()):
         return None
-    trusts, met = found["trusts"], found.get("met", 0)
-    if len(trusts) > TRUSTS_MAX or not all(_matches(_FINGERPRINT, one) for one in trusts):
-        return None
-    if not isinstance(met, int) or isinstance(met, bool) or met < 0:
-        return None
-    if found["uses"] and not _matches(_FINGERPRINT, found["uses"]):
+    met = found.get("met", 0)
+    if read_holding(found) is None or not isinstance(met, int) or isinstance(met, bool) or met < 0:
         return None
     return found if _matches(_INSTANCE, found["instance"]) and _matches(_KIND, found["kind"]) else None
 

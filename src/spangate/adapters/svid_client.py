@@ -22,12 +22,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from spangate.adapters.bundle_answer import BUNDLES_BYTES_MAX, read_bundles
 from spangate.adapters.keys import key_pem, request_pem
 from spangate.adapters.sds_door import Secrets
 from spangate.adapters.unix_server import check_socket_path, peer_uid
 from spangate.authority.ca import Authority
 from spangate.authority.founding import Keys
 from spangate.authority.generations import signed_by
+from spangate.authority.workload_api import Bundles
 from spangate.errors import PeersFault, SpangateError, TryAgain, YourFault
 from spangate.model.identity import SpiffeId
 
@@ -86,13 +88,19 @@ class SvidClient:
         answer = self.ask("POST", "/token", asked)
         return text_of(answer, "token"), text_of(answer, "expires_at")
 
+    def bundles(self, trust_domain: str) -> Bundles:
+        """What a workload of `trust_domain`, the authority's, verifies others by. Raises as `fetch`."""
+        return read_bundles(self.ask("GET", "/bundles", None, bytes_max=BUNDLES_BYTES_MAX), trust_domain)
+
     def keys(self) -> Mapping[str, Any]:
         """The public keys of tokens, a JWK set. Raises as `fetch`."""
         return self.ask("GET", "/keys", None)
 
     def bundle(self) -> str:
         """The trust bundle in PEM. Raises as `fetch`."""
-        status, content = _exchange(self._path, "GET", "/bundle", None, "authority", self._timeout_seconds)
+        status, content = _exchange(
+            self._path, "GET", "/bundle", None, "authority", self._timeout_seconds, ANSWER_BYTES_MAX
+        )
         if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
             raise refusal(status, json_object(content))
         try:
@@ -100,34 +108,50 @@ class SvidClient:
         except UnicodeDecodeError as e:
             raise PeersFault("the authority answered with a bundle that cannot be read") from e
 
-    def ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Mapping[str, Any]:
+    def ask(
+        self, method: str, path: str, body: Mapping[str, object] | None, *, bytes_max: int = ANSWER_BYTES_MAX
+    ) -> Mapping[str, Any]:
         """One question at the door; raises as `fetch`."""
-        return ask(self._path, method, path, body, who="authority", timeout_seconds=self._timeout_seconds)
+        seconds = self._timeout_seconds
+        return ask(self._path, method, path, body, who="authority", timeout_seconds=seconds, bytes_max=bytes_max)
 
 
 def ask(
-    path: Path, method: str, target: str, body: Mapping[str, object] | None, *, who: str, timeout_seconds: float
+    path: Path,
+    method: str,
+    target: str,
+    body: Mapping[str, object] | None,
+    *,
+    who: str,
+    timeout_seconds: float,
+    bytes_max: int = ANSWER_BYTES_MAX,
 ) -> Mapping[str, Any]:
     """The JSON object that a door of ours, `who`, answers. Raises TryAgain when it is away or says not now, YourFault
     when it refuses, PeersFault when its answer makes no sense.
     """
-    status, content = _exchange(path, method, target, body, who, timeout_seconds)
-    answer = json_object(content)
+    status, content = _exchange(path, method, target, body, who, timeout_seconds, bytes_max)
+    answer = json_object(content, bytes_max)
     if status == http.client.OK and answer is not None:
         return answer
     raise refusal(status, answer, who)
 
 
 def _exchange(
-    path: Path, method: str, target: str, body: Mapping[str, object] | None, who: str, timeout_seconds: float
+    path: Path,
+    method: str,
+    target: str,
+    body: Mapping[str, object] | None,
+    who: str,
+    timeout_seconds: float,
+    bytes_max: int,
 ) -> tuple[int, bytes]:
-    """Status and content, which may be cut off after ANSWER_BYTES_MAX + 1 bytes. Raises TryAgain."""
+    """Status and content, which may be cut off after `bytes_max` + 1 bytes. Raises TryAgain."""
     connection = UnixConnection(path, timeout_seconds)
     try:
         content_type = {"content-type": "application/json"}
         connection.request(method, target, None if body is None else json.dumps(body), content_type)
         response = connection.getresponse()
-        return response.status, response.read(ANSWER_BYTES_MAX + 1)
+        return response.status, response.read(bytes_max + 1)
     except (FileNotFoundError, ConnectionRefusedError) as e:
         raise TryAgain(f"no {who} listens at `{path}`", help="is `spangate up` running?") from e
     except (OSError, http.client.HTTPException) as e:
@@ -136,10 +160,12 @@ def _exchange(
         connection.close()
 
 
-def sign_here(authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = ()) -> Svid:
-    """A fresh key and its certificate from an authority in this process: for the gateway that `up` starts."""
+def sign_here(
+    authority: Authority, keys: Keys, identity: SpiffeId, dns_names: tuple[str, ...] = (), *, holder: str = ""
+) -> Svid:
+    """A fresh key and its certificate from an authority in this process: for a door of the authority's own."""
     key = keys.new_key()
-    issued = authority.sign(request_pem(key), identity, dns_names)
+    issued = authority.sign(request_pem(key), identity, dns_names, holder=holder)
     return verified(identity, key, issued.chain_pem, issued.bundle_pem)
 
 
@@ -195,9 +221,9 @@ def leads_to(chain: list[x509.Certificate], roots: list[x509.Certificate]) -> bo
     return linked and any(signed_by(chain[-1], root) for root in roots)
 
 
-def json_object(content: bytes) -> Mapping[str, Any] | None:
+def json_object(content: bytes, bytes_max: int = ANSWER_BYTES_MAX) -> Mapping[str, Any] | None:
     """The JSON object in a bounded answer; None if it is none."""
-    if len(content) > ANSWER_BYTES_MAX:
+    if len(content) > bytes_max:
         return None
     try:
         value = json.loads(content)

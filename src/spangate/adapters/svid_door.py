@@ -7,6 +7,7 @@
                   -> {"token": "<JWT-SVID>", "expires_at": "<RFC 3339>"}
     GET  /bundle  -> the trust bundle in PEM
     GET  /keys    -> the public keys of tokens, a JWK set
+    GET  /bundles -> what others are verified by, of all trust domains (bundle_answer.py)
     an error      -> {"error": "<sentence>"} and perhaps "help"; 400 bad request, 403 not this identity, 413 too long,
                      503 not now, 500 a defect of ours
 
@@ -32,8 +33,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from spangate.adapters.bundle_answer import bundles_answer
 from spangate.adapters.door_answers import Refused, answering, error_response
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.jwt_svid import LIFETIME_MAX, JwtAuthority
 from spangate.authority.peers import RESERVED_INSTANCES
 from spangate.authority.request import CSR_CHARACTERS_MAX
@@ -45,6 +48,11 @@ BODY_BYTES_MAX = 2 * (CSR_CHARACTERS_MAX + SPIFFE_ID_BYTES_MAX)
 # How a peer calls itself: random, or Spangate's own words.
 _HOLDER = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
+# What helps whoever asks for an identity of another trust domain.
+IN_FILES = "an identity of a mesh comes in files: `spangate run --svid-directory DIRECTORY`"
+SPEAKS_FOR_ITS_OWN = (
+    "this authority speaks for its own trust domain only: make the other one the intent's own `trust_domain`"
+)
 
 
 def svid_app(
@@ -54,12 +62,15 @@ def svid_app(
     reserved: Collection[SpiffeId] = (),
     belongs: Callable[[str, Request], None] = lambda _holder, _request: None,
     more: Sequence[Route] = (),
+    roots: Roots | None = None,
 ) -> Starlette:
     """The application to serve. `reserved` identities are refused to everybody who asks here; `more` it serves too.
 
-    `belongs` is told who asks for what is held under a name, before that is given.
+    `belongs` is told who asks for what is held under a name, before that is given. `roots`: of all trust domains; the
+    authority's own if left out.
     """
     refused = frozenset(reserved)
+    known = roots or known_roots(authority)
 
     def sign(body: bytes, request: Request) -> Response:
         asked = _parse(body)
@@ -67,7 +78,7 @@ def svid_app(
             return error_response(400, "the request is not a JSON object of the two texts `identity` and `csr`")
         if asked.get("holder") in RESERVED_INSTANCES:
             return error_response(403, f"nobody holds anything as `{asked['holder']}` here")
-        identity = _allowed(asked["identity"], authority.trust_domain, refused)
+        identity = _allowed(asked["identity"], authority.trust_domain, refused, IN_FILES)
         if "holder" in asked:
             belongs(asked["holder"], request)
         return _signed(authority, asked, identity)
@@ -78,11 +89,14 @@ def svid_app(
             return error_response(
                 400, "the request is not a JSON object of the text `identity` and the list `audiences`"
             )
-        issued = tokens.sign(_allowed(asked[0], authority.trust_domain, refused), *asked[1:])
+        issued = tokens.sign(_allowed(asked[0], authority.trust_domain, refused, SPEAKS_FOR_ITS_OWN), *asked[1:])
         return JSONResponse({"token": issued.token, "expires_at": issued.expires_at.strftime(_RFC_3339)})
 
     async def keys(_: Request) -> Response:
         return JSONResponse(tokens.jwks())
+
+    async def bundles(_: Request) -> Response:
+        return JSONResponse(bundles_answer(known(), tokens.jwks()))
 
     async def bundle(_: Request) -> Response:
         return PlainTextResponse(authority.bundle_pem(), media_type="application/x-pem-file")
@@ -92,6 +106,7 @@ def svid_app(
             Route("/sign", answering(sign, BODY_BYTES_MAX), methods=["POST"]),
             Route("/token", answering(token, BODY_BYTES_MAX), methods=["POST"]),
             Route("/bundle", bundle, methods=["GET"]),
+            Route("/bundles", bundles, methods=["GET"]),
             Route("/keys", keys, methods=["GET"]),
             *more,
         ]
@@ -107,7 +122,7 @@ def own_app(
         asked = _parse(body)
         if asked is None:
             return error_response(400, "the request is not a JSON object of the two texts `identity` and `csr`")
-        identity = _allowed(asked["identity"], authority.trust_domain, ())
+        identity = _allowed(asked["identity"], authority.trust_domain, (), IN_FILES)
         if identity not in identities:
             return error_response(403, f"`{identity}` is not Spangate's own identity")
         return _signed(authority, asked, identity, identities[identity])
@@ -123,14 +138,13 @@ def _signed(
     return JSONResponse({"chain": issued.chain_pem, "bundle": issued.bundle_pem, "not_after": not_after})
 
 
-def _allowed(text: str, trust_domain: str, refused: Collection[SpiffeId]) -> SpiffeId:
-    """The identity, if it is given to workloads here. Raises Refused."""
+def _allowed(text: str, trust_domain: str, refused: Collection[SpiffeId], hint: str) -> SpiffeId:
+    """The identity, if it is given to workloads here. Raises Refused; with `hint` for one of another trust domain."""
     try:
         identity = SpiffeId.parse(text)
     except BadSpiffeId as e:
         raise Refused(error_response(400, f"the asked identity is not a SPIFFE ID: {e}")) from e
     if identity.trust_domain != trust_domain:
-        hint = "an identity of a mesh comes in files: `spangate run --svid-directory DIRECTORY`"
         raise Refused(error_response(403, f"`{identity}` is not in the trust domain `{trust_domain}`", hint))
     if identity in refused:
         raise Refused(error_response(403, f"`{identity}` is Spangate's own identity and is not given to workloads"))

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spangate.adapters.nameless_file import nameless_file
-from spangate.adapters.sds_door import Secrets, SecretSource
+from spangate.adapters.sds_door import InUse, PublicParts, Secrets, SecretSource
 from spangate.adapters.unix_server import GRACE_SECONDS, START_SECONDS_MAX, bounded
 from spangate.errors import Broken, TryAgain, YourFault
 
@@ -46,6 +46,12 @@ class TlsSecrets(SecretSource):
         super().replace(secrets)
         with nameless_file(secrets.chain_pem + secrets.key_pem) as path:
             self.context.load_cert_chain(path)
+
+    def in_use(self) -> InUse:
+        """What is shown: that with which it was filled last. Nobody is verified by the bundle."""
+        current = self.current()
+        parts = None if current is None else PublicParts(current.chain_pem, current.bundle_pem)
+        return InUse(parts, parts)
 
 
 class TlsServer:

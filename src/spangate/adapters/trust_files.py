@@ -1,8 +1,9 @@
 """The roots of an intent's trust domains, as the files of its bundles have them now; and what a gateway is told.
 
-Rules: at the start every bundle must be good. Later a file that is not leaves its trust domain with the roots it had,
-and says so once for each content. A change counts once two looks in a row see the same; a file is opened by its name at
-each look, so a rename or a changed link (as a ConfigMap's) is a change like any other.
+Rules: at the start every bundle must be good, unless whoever starts has to start anyway. Later a file that is not
+leaves its trust domain with the roots it had, and says so once for each content. A change counts once two looks in a
+row see the same; a file is opened by its name at each look, so a rename or a changed link (as a ConfigMap's) is a
+change like any other.
 Not here: what a bundle is (authority/bundles.py), how roots are kept apart (authority/anchors.py).
 """
 
@@ -21,6 +22,7 @@ from spangate.adapters.sds_door import Secrets, Source
 from spangate.adapters.settling import Settling
 from spangate.authority.anchors import DomainBundle, anchors_pem
 from spangate.authority.bundles import BUNDLE_BYTES_MAX, BadBundle, read_bundle
+from spangate.authority.federation import every_bundle
 from spangate.authority.founding import Keys
 from spangate.errors import SpangateError, YourFault
 from spangate.intent.errors import Problems
@@ -28,26 +30,56 @@ from spangate.intent.trust_domains import check_trust_domains
 from spangate.model.policy import TrustDomain
 
 _Roots = tuple[x509.Certificate, ...]
+# Under each name of a trust domain, all together. Every workload is told all of them, in one message, and clients of
+# gRPC take 4 MiB: this many with RSA keys are a third of that.
+ROOTS_OF_ALL_MAX = 1024
+# Of one, from all its files: half of what a peer may say it trusts (authority/peers.py).
+ROOTS_OF_DOMAIN_MAX = 128
 
 
 class TrustFiles:
     """The trust domains of the intent file at `intent`. `look` is called again and again, by one thread.
 
-    `problem` gets one sentence for each content that is no bundle. Raises YourFault when made, if one is none.
+    `problem` gets one sentence for each content that is no bundle. Raises YourFault when made, if one is none; with
+    `missing`, that gets the sentence instead, and the trust domain has no roots until its file is good.
     """
 
-    def __init__(self, intent: Path, *, problem: Callable[[str], None]) -> None:
+    def __init__(
+        self, intent: Path, *, problem: Callable[[str], None], missing: Callable[[str], None] | None = None
+    ) -> None:
         self._intent = intent
         self._problem = problem
-        self._domains = _domains(intent)
+        self._domains: tuple[TrustDomain, ...] = ()
+        try:
+            self._domains = _domains(intent)
+        except SpangateError:
+            # What is wrong with the intent is for whoever decides by it to say.
+            if missing is None:
+                raise
         # Known before they are read: were a file to change in between, the next look sees a difference.
         self._settling = Settling(self._digests())
-        self._bundles = tuple(DomainBundle(domain.names, self._roots(domain)) for domain in self._domains)
+        self._bundles = self._at_start(missing)
 
     @property
     def bundles(self) -> tuple[DomainBundle, ...]:
         """One for each trust domain of the intent; the file's own may have no roots here. Any thread may ask."""
         return self._bundles
+
+    def _at_start(self, missing: Callable[[str], None] | None) -> tuple[DomainBundle, ...]:
+        found: list[DomainBundle] = []
+        for domain in self._domains:
+            try:
+                found.append(DomainBundle(domain.names, self._roots(domain)))
+            except YourFault as error:
+                if missing is None:
+                    raise
+                missing(error.message)
+        if message := _too_many(found):
+            if missing is None:
+                raise YourFault(message)
+            missing(message)
+            return ()
+        return tuple(found)
 
     def look(self) -> None:
         """Takes a change in, if it has settled."""
@@ -68,7 +100,10 @@ class TrustFiles:
                 self._problem(f"{error.message}; {_remains(domain, roots)}")
             if roots or not domain.bundles:
                 found.append(DomainBundle(domain.names, roots))
-        self._bundles = tuple(found)
+        if message := _too_many(found):
+            self._problem(f"{message}; the ones from before stay trusted")
+        else:
+            self._bundles = tuple(found)
 
     def _roots(self, domain: TrustDomain) -> _Roots:
         found: list[x509.Certificate] = []
@@ -80,7 +115,10 @@ class TrustFiles:
                 raise YourFault(f"cannot read `{name}`, the bundle of `{domain.name}`: {error.strerror}") from error
             except BadBundle as error:
                 raise YourFault(f"`{name}`, the bundle of `{domain.name}`, cannot be used: {error}") from error
-        return tuple(dict.fromkeys(found))
+        roots = tuple(dict.fromkeys(found))
+        if len(roots) > ROOTS_OF_DOMAIN_MAX:
+            raise YourFault(f"the bundles of `{domain.name}` hold more than {ROOTS_OF_DOMAIN_MAX} roots")
+        return roots
 
     def _digests(self) -> tuple[bytes, ...]:
         files = [self._intent, *(self._intent.parent / name for domain in self._domains for name in domain.bundles)]
@@ -91,6 +129,16 @@ def read_limited(path: Path) -> bytes:
     """A file of at most BUNDLE_BYTES_MAX and a byte more, by which its reader sees that it is too long."""
     with path.open("rb") as file:
         return file.read(BUNDLE_BYTES_MAX + 1)
+
+
+def _too_many(bundles: Sequence[DomainBundle]) -> str:
+    """What is wrong with the number of all roots; nothing, if it is right."""
+    count = sum(len(bundle.names) * len(bundle.roots) for bundle in bundles)
+    return (
+        ""
+        if count <= ROOTS_OF_ALL_MAX
+        else f"there are {count} roots of all trust domains, more than {ROOTS_OF_ALL_MAX}"
+    )
 
 
 def _domains(intent: Path) -> tuple[TrustDomain, ...]:
@@ -180,16 +228,8 @@ class GatewaySecrets:
         return self._told
 
     def _made(self, own_pem: str, bundles: tuple[DomainBundle, ...]) -> _Told:
-        own_names: tuple[str, ...] = (self._trust_domain,)
-        own_roots = read_bundle(own_pem.encode())
-        others: list[DomainBundle] = []
-        for bundle in bundles:
-            if bundle.names[0] == self._trust_domain:
-                own_names, own_roots = bundle.names, tuple(dict.fromkeys((*own_roots, *bundle.roots)))
-            else:
-                others.append(bundle)
-        every: Sequence[DomainBundle] = (DomainBundle(own_names, own_roots), *others)
-        if others:
+        every = every_bundle(self._trust_domain, own_pem, bundles)
+        if len(every) > 1:
             self._apart()
         names = tuple(name for bundle in every for name in bundle.names)
         return _Told(own_pem, bundles, anchors_pem(every, self._keys), names)

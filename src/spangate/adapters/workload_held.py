@@ -2,7 +2,7 @@
 
 Rules: everybody who has been given a certificate counts until it is seen that its process has ended. Who ends a
 connection and lives has the certificate and is not heard of any more: it is lost, and nothing is said of it again.
-Not here: giving it out, and telling the authority (workload_door.py).
+Not here: giving it out, and telling the authority (workload_supply.py).
 """
 
 from __future__ import annotations

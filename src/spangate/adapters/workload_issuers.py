@@ -15,6 +15,7 @@ from spangate.adapters.keys import request_pem
 from spangate.adapters.peer_client import Peer, gone, report
 from spangate.adapters.svid_client import Svid, SvidClient, verified
 from spangate.authority.ca import Authority, Clock
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.founding import Keys
 from spangate.authority.jwt_svid import JwtAuthority, ValidJwt, validate_jwt_svid
 from spangate.authority.peers import Peers
@@ -29,8 +30,18 @@ FOR_BUNDLES = "for bundles"
 class AuthorityIssuer:
     """Of an authority in this process."""
 
-    def __init__(self, authority: Authority, tokens: JwtAuthority, keys: Keys, peers: Peers | None = None) -> None:
-        """`peers`: who is told what is in use; without, a rotation waits until certificates have ended."""
+    def __init__(
+        self,
+        authority: Authority,
+        tokens: JwtAuthority,
+        keys: Keys,
+        peers: Peers | None = None,
+        roots: Roots | None = None,
+    ) -> None:
+        """`peers`: who is told what is in use; without, a rotation waits until certificates have ended. `roots`: of all
+        trust domains; the authority's own if left out.
+        """
+        self._roots = roots or known_roots(authority)
         self._peers = peers
         self._authority = authority
         self._tokens = tokens
@@ -48,8 +59,7 @@ class AuthorityIssuer:
 
     def bundles(self) -> Bundles:
         """What is trusted now."""
-        trust_domain = self._authority.trust_domain
-        return Bundles({trust_domain: self._authority.bundle_pem()}, {trust_domain: self._tokens.spiffe_bundle()})
+        return Bundles(self._roots(), {self._authority.trust_domain: self._tokens.spiffe_bundle()})
 
     def validate(self, token: str, audience: str) -> ValidJwt:
         """Whom a token speaks for. Raises BadToken."""
@@ -92,9 +102,7 @@ class DoorIssuer:
 
     def bundles(self) -> Bundles:
         """What the authority trusts now. Raises as SvidClient.fetch."""
-        client = self._client()
-        keys = [{**key, "use": "jwt-svid"} for key in client.keys()["keys"]]
-        return Bundles({self._trust_domain: client.bundle()}, {self._trust_domain: {"keys": keys}})
+        return self._client().bundles(self._trust_domain)
 
     def validate(self, token: str, audience: str) -> ValidJwt:
         """Whom a token speaks for, by the authority's keys of now. Raises BadToken."""
@@ -123,7 +131,7 @@ class PodIssuer:
 
     def x509_svid(self, identity: SpiffeId, holder: str) -> X509Svid:  # noqa: ARG002 - the client refuses others
         """A certificate for a fresh key. Raises what AttestClient.fetch raises."""
-        return _given(self._client.fetch())
+        return _given(self._client.fetch(holder))
 
     def jwt_svid(self, identity: SpiffeId, audiences: tuple[str, ...]) -> str:  # noqa: ARG002 - likewise
         """A token. Raises what AttestClient.token raises."""
@@ -138,15 +146,16 @@ class PodIssuer:
         return validate_jwt_svid(token, audience, self.bundles().jwks, self._clock.now())
 
     def signer(self) -> str:
-        """Not told by the door; certificates are made anew in time."""
+        """Not told by the door; the answer to a report says when a certificate is to be made anew."""
         return ""
 
     def report(self, holder: str, identity: SpiffeId | None, trusts: frozenset[str], uses: str) -> bool:  # noqa: ARG002
-        """Nobody is told: a rotation waits until certificates have ended."""
-        return False
+        """Whether the certificate is to be made anew; the door knows by itself whose it is. Raises as `x509_svid`."""
+        return self._client.report(holder, Holding(trusts, uses)).renew
 
     def gone(self, holder: str) -> None:
-        """Nobody is told."""
+        """Nobody has it any more. Raises as `x509_svid`."""
+        self._client.gone(holder)
 
 
 def _given(svid: Svid) -> X509Svid:

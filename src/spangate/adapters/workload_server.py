@@ -3,7 +3,7 @@
 Rules: the socket is for the own user, or, where the operator has named its path, for every user of the machine: who
 connects is asked of the kernel. As many connections are taken as a half of the descriptors allow. What a dead process
 left behind is removed; what somebody listens on is not.
-Not here: what is served (workload_door.py).
+Not here: who is served (workload_door.py), and what (workload_supply.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 from spangate.adapters.grpc_connection import Connection
 from spangate.adapters.unix_peers import SystemAccounts
 from spangate.adapters.unix_server import START_SECONDS_MAX, bind, bind_for_all
-from spangate.adapters.workload_door import CONNECTIONS_MAX, LOOK_SECONDS, Attester, Clock, WorkloadDoor
+from spangate.adapters.workload_door import CONNECTIONS_MAX, Attester, WorkloadDoor
+from spangate.adapters.workload_supply import LOOK_SECONDS, Clock, Supply
 from spangate.authority.unix_attestation import attest
 from spangate.authority.workload_api import Issuer
 from spangate.errors import Broken
@@ -83,18 +84,15 @@ class WorkloadServer:
         for_all: bool = False,
         listener: socket.socket | None = None,
         look_seconds: float = LOOK_SECONDS,
+        takes_all_along: bool = False,
     ) -> None:
         self.path = path
         self._for_all = for_all
         self._listener = listener
-        self._door = WorkloadDoor(
-            issuer,
-            attester,
-            clock=clock,
-            problem=problem,
-            look_seconds=look_seconds,
-            connections_max=_connections_max(),
+        supply = Supply(
+            issuer, clock=clock, problem=problem, look_seconds=look_seconds, takes_all_along=takes_all_along
         )
+        self._door = WorkloadDoor(issuer, attester, supply, problem=problem, connections_max=_connections_max())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._ready = threading.Event()

@@ -30,9 +30,11 @@ from spangate.adapters.periodic import Periodic
 from spangate.adapters.process_life import ended, life_of
 from spangate.adapters.rotation_door import peer_routes, rotation_routes
 from spangate.adapters.svid_door import own_app, svid_app
+from spangate.adapters.trust_files import TrustFiles
 from spangate.adapters.unix_server import UnixServer, pid_of
 from spangate.app.workload_doors import open_pod_door, open_workload_api
 from spangate.authority.ca import Authority
+from spangate.authority.federation import Roots, known_roots
 from spangate.authority.generations import AuthorityState, leaving_issuers, refused_issuers
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
 from spangate.authority.jwt_svid import JwtAuthority
@@ -41,6 +43,7 @@ from spangate.authority.ledger import Life
 from spangate.authority.peers import GATEWAY_INSTANCE, Peers
 from spangate.authority.rotator import LOOK, Rotator
 from spangate.model.identity import SpiffeId
+from spangate.settings import INTERVALS
 
 # In the runtime directory: the operator's door, and the one of Spangate's own processes.
 DOOR, OWN_DOOR = "authority.sock", "authority-own.sock"
@@ -80,8 +83,15 @@ class AuthorityParts:
     peers: Peers
     rotator: Rotator
     usage: GatewayUsage
+    # The roots of the intent's trust domains; a file that is no good when this starts has none yet.
+    trust: TrustFiles
     # Who Spangate is in a mesh.
     in_mesh: tuple[SpiffeId, ...] = ()
+
+    @property
+    def roots(self) -> Roots:
+        """What workloads verify others by."""
+        return known_roots(self.authority, lambda: self.trust.bundles)
 
     @property
     def own_identities(self) -> dict[SpiffeId, tuple[str, ...]]:
@@ -155,6 +165,8 @@ def open_parts(
         peers=peers,
         rotator=rotator,
         usage=usage,
+        # `up` says what becomes of a file later: its gateway looks at the same.
+        trust=TrustFiles(intent, problem=lambda _: None, missing=lambda text: say(f"{text}; workloads do not get it")),
         in_mesh=in_mesh,
     )
 
@@ -172,6 +184,16 @@ def _token_keys(parts: AuthorityParts) -> None:
     )
     tender.start()
     parts.stack.callback(tender.stop)
+
+
+def _trust_domains(parts: AuthorityParts) -> None:
+    """The files of their roots are followed."""
+    pause = timedelta(milliseconds=INTERVALS.watch_ms)
+    looks = Periodic(
+        parts.trust.look, pause, name="trust-domains", problem=lambda text: parts.say(f"trust domains: {text}")
+    )
+    looks.start()
+    parts.stack.callback(looks.stop)
 
 
 def _public_keys(parts: AuthorityParts) -> None:
@@ -215,7 +237,9 @@ def _door(parts: AuthorityParts) -> None:
         parts.peers.belongs(holder, life(request))
 
     more = [*peer_routes(parts.authority, parts.peers, never=own, life=life), *rotation_routes(parts.rotator)]
-    app = svid_app(parts.authority, parts.tokens, reserved=parts.reserved, belongs=belongs, more=more)
+    app = svid_app(
+        parts.authority, parts.tokens, reserved=parts.reserved, belongs=belongs, more=more, roots=parts.roots
+    )
     server = UnixServer(app, parts.runtime / DOOR, name="authority", listener=parts.inherited.door)
     parts.stack.enter_context(server)
 
@@ -245,6 +269,7 @@ def _workload_api(parts: AuthorityParts) -> None:
         parts.inherited.workload,
         parts.say,
         peers=parts.peers,
+        roots=parts.roots,
     )
 
 
@@ -259,12 +284,15 @@ def _pods(parts: AuthorityParts) -> None:
             parts.kubernetes,
             parts.inherited.pods,
             parts.say,
+            peers=parts.peers,
+            roots=parts.roots,
         )
 
 
 # In the order of their start.
 DOORS: tuple[Callable[[AuthorityParts], None], ...] = (
     _token_keys,
+    _trust_domains,
     _public_keys,
     _rotation,
     _door,

@@ -53,7 +53,7 @@ WORKERS = 1
 # The authority is started again within a second or two; a machine under load gets patience.
 AUTHORITY_SECONDS_MAX = 10.0
 # Names this program among the authority's peers; never met twice.
-_INSTANCE_BYTES = 16
+INSTANCE_BYTES = 16
 
 # The emulator 1.5.28 has no real multiplexed sessions: a second transaction on one kills the first. These variables
 # make Google's Python, Node and Go clients use a session for each transaction. Real Spanner needs none of them.
@@ -173,7 +173,7 @@ def _origin(options: RunOptions, running: Running, state: StateDirectory, notice
         # `up` may have been started anew since, and its authority listens elsewhere then.
         return SvidClient(Path(state.running().authority_socket), SystemKeys())
 
-    peer = Peer(secrets.token_hex(_INSTANCE_BYTES), identity, "run")
+    peer = Peer(secrets.token_hex(INSTANCE_BYTES), identity, "run")
 
     def farewell() -> None:
         # Nobody who is away has to be told; the certificate ends by itself.
@@ -228,6 +228,7 @@ def _workload_api(
         clock=SystemClock(),
         problem=notice,
         look_seconds=LOOK_SECONDS,
+        takes_all_along=True,
     )
     stack.enter_context(server)
     return server.path

@@ -36,7 +36,7 @@ class DomainBundle:
 def anchors_pem(bundles: Sequence[DomainBundle], keys: Keys) -> str:
     """The trust anchors of one verifier, in PEM. Raises YourFault for roots that cannot be kept apart."""
     if len(bundles) == 1:
-        return _pem(bundles[0].roots)
+        return pem_of(bundles[0].roots)
     names: dict[_Name, set[str]] = {}
     newest: dict[_Name, x509.Certificate] = {}
     for bundle in bundles:
@@ -47,7 +47,7 @@ def anchors_pem(bundles: Sequence[DomainBundle], keys: Keys) -> str:
             if key not in newest or root.not_valid_after_utc > newest[key].not_valid_after_utc:
                 newest[key] = root
     _check_apart(newest)
-    return _pem(_restated(root, sorted(names[key]), keys) for key, root in newest.items())
+    return pem_of(_restated(root, sorted(names[key]), keys) for key, root in newest.items())
 
 
 def _name_and_key(root: x509.Certificate) -> _Name:
@@ -104,5 +104,6 @@ def _has(certificate: x509.Certificate, kind: type[x509.ExtensionType]) -> bool:
     return any(isinstance(extension.value, kind) for extension in certificate.extensions)
 
 
-def _pem(certificates: Iterable[x509.Certificate]) -> str:
+def pem_of(certificates: Iterable[x509.Certificate]) -> str:
+    """All of them, one after the other."""
     return "".join(one.public_bytes(serialization.Encoding.PEM).decode("ascii") for one in certificates)

@@ -27,8 +27,10 @@ PEERS_MAX = 20_000
 INSTANCE_CHARACTERS_MAX = 128
 # The gateway's own name among them (app/gate_parts.py); no step is taken without it.
 GATEWAY_INSTANCE = "gateway"
+# The door for pods, which the authority's own process serves (app/workload_doors.py).
+POD_DOOR_INSTANCE = "pods-door"
 # Names that nobody else may take.
-RESERVED_INSTANCES = frozenset({GATEWAY_INSTANCE})
+RESERVED_INSTANCES = frozenset({GATEWAY_INSTANCE, POD_DOOR_INSTANCE})
 # Roots that a peer may say it trusts: ours are two, and trust domains of meshes add theirs.
 TRUSTS_MAX = 256
 # How soon a peer is to report again: while a rotation is under way, and while there is none.
@@ -151,6 +153,10 @@ class Peers:
             for one in silent:
                 if one.instance not in holders:
                     self._seen.pop(one.instance, None)
+
+    def knows(self, instance: str) -> bool:
+        """Whether it has reported, and has not gone."""
+        return instance in self._seen
 
     def all(self) -> tuple[Seen, ...]:
         """Everybody who is known, silent ones too."""

@@ -6,7 +6,7 @@ hold is INVALID_ARGUMENT (section 4.5); so is a token that does not stand its te
 is PERMISSION_DENIED.
 Source: https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE_Workload_API.md, sections 4 to 6;
 SPIFFE_Workload_Endpoint.md, section 6
-Not here: who asks (unix_attestation.py), when an answer changes (adapters/workload_door.py).
+Not here: who asks (unix_attestation.py), when an answer changes (adapters/workload_supply.py).
 """
 
 from __future__ import annotations

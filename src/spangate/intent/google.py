@@ -1,7 +1,9 @@
 """`google` and `impersonate`: where identities get their access tokens, and whose.
 
 Rules: names, addresses and lifetimes are held against Google's own rules; nothing is asked of Google. A SPIFFE ID whose
-path is longer than Google's subject can be is a problem here, before anybody meets it as a refused exchange.
+path is longer than Google's subject can be is a problem here, before anybody meets it as a refused exchange; and so is
+an identity of a mesh's trust domain, which nobody here can speak for: the authority signs for its own trust domain
+only, the workload's key never leaves the workload, and no identity is given the token of another.
 Not here: the exchange (broker/), the values (model/google.py).
 """
 
@@ -90,6 +92,14 @@ def impersonations(intent: Intent, identities: Mapping[str, SpiffeId], problems:
                 problems.add(entry.impersonate.position, message, example_of("google"))
         spiffe_id = identities.get(entry.name.text)
         if intent.google is not None and spiffe_id is not None:
+            if entry.trust_domain is not None and entry.trust_domain.text != intent.trust_domain.text:
+                own, foreign = intent.trust_domain.text, entry.trust_domain.text
+                problems.add(
+                    entry.trust_domain.position,
+                    f"{shown(entry.name.text)} can get no token from Google: it is of the trust domain "
+                    f"{shown(foreign)}, and Spangate speaks to Google for {shown(own)} only",
+                    f"make {shown(foreign)} the file's own `trust_domain` (its `bundle` stays), or take `google` out",
+                )
             subject = "/".join(spiffe_id.segments)
             if len(subject) > SUBJECT_BYTES_MAX:
                 problems.add(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -19,14 +20,22 @@ from e2e.harness import (
     DATABASE,
     GOOGLE,
     REPORTS,
+    TRUST_DOMAIN,
+    Client,
     Refused,
     Up,
     alive,
+    credentials,
     descendants,
     edit,
     eventually,
     shop_folder,
+    spangate,
 )
+from fakes.mesh_ca import MeshCa, pem
+from spangate.adapters.sds_door import Secrets
+from spangate.adapters.svid_client import Svid
+from spangate.model.identity import SpiffeId
 
 pytestmark = pytest.mark.e2e
 
@@ -49,9 +58,20 @@ def test_programs_work_parts_come_back_and_no_token_shows(
     start_up: Callable[..., Up], tmp_path: Path, subject: str
 ) -> None:
     google = GOOGLE.replace("}", f"{subject}}}")
-    up = start_up(folder_with(tmp_path, google), "--workers", "1").wait_until_up()
+    folder = folder_with(tmp_path, google)
+    # Its workloads come from a mesh that signs for the same trust domain, too.
+    mesh = MeshCa(TRUST_DOMAIN)
+    (folder / "mesh.pem").write_text(pem(mesh.certificate))
+    own = f"\ntrust_domains: {{{TRUST_DOMAIN}: {{bundle: mesh.pem, aliases: [old.example]}}}}\n"
+    edit(folder / "spangate.yaml", ("\ndatabases:", f"{own}\ndatabases:"))
+    up = start_up(folder, "--workers", "1").wait_until_up()
     up.program("loader", "load.py")
     assert "which is not Google" in up.printed
+    for name in (str(CHECKOUT), str(CHECKOUT).replace(TRUST_DOMAIN, "old.example")):
+        with of_the_mesh(up, mesh, name) as client:
+            answer = client.call("CreateSession", types.CreateSessionRequest(database=DATABASE))
+        assert not isinstance(answer, Refused), answer
+    nobody_of_another_trust_domain_is_taken(up)
     for part in ("broker_process", "standin_process"):
         os.kill(up.child(part), signal.SIGKILL)
     # Nobody else can be asked in its place.
@@ -81,6 +101,31 @@ def test_programs_work_parts_come_back_and_no_token_shows(
     shows_no_token(up)
     assert up.end() == 0
     assert not any(alive(pid) for pid in up.children)
+
+
+@contextlib.contextmanager
+def of_the_mesh(up: Up, mesh: MeshCa, name: str) -> Iterator[Client]:
+    """A client with a certificate of the mesh's."""
+    leaf, trusts = mesh.leaf(name), up.svid(CHECKOUT)
+    secrets = Secrets(leaf.chain_pem, leaf.key_pem, trusts.secrets.bundle_pem)
+    svid = Svid(SpiffeId.parse(name), secrets, leaf.certificate.not_valid_after_utc, 1)
+    with Client(up.running["gateway"], credentials(trusts, svid)) as client:
+        yield client
+
+
+def nobody_of_another_trust_domain_is_taken(up: Up) -> None:
+    """Nobody here can speak to Google for it: the intent is refused, and the one before stays in force."""
+    intent = up.folder / "spangate.yaml"
+    before = intent.read_text()
+    mesh = f"trust_domains: {{cluster.local: {{bundle: mesh.pem}}, {TRUST_DOMAIN}:"
+    courier = "identities:\n  courier: {workload: shop/courier, trust_domain: cluster.local}\n"
+    edit(intent, (f"trust_domains: {{{TRUST_DOMAIN}:", mesh), ("identities:\n", courier))
+    said = "`courier` can get no token from Google: it is of the trust domain `cluster.local`"
+    eventually(lambda: said in up.printed, "it is said why")
+    checked = spangate("check", cwd=up.folder)
+    assert (checked.returncode, said in checked.stderr) == (2, True), checked.stderr
+    assert not isinstance(session(up), Refused)
+    intent.write_text(before)
 
 
 def shows_no_token(up: Up) -> None:

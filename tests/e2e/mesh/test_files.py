@@ -1,4 +1,5 @@
-"""Promise: `up` and `run` take a mesh's certificate from files, and a renewed one without a restart.
+"""Promise: `up` and `run` take a mesh's certificate from files, and a renewed one without a restart; and whoever asks
+them by the Workload API knows the mesh's roots.
 
 A standalone identity and a mesh's, a gateway of the mesh's, and the real emulator behind it.
 """
@@ -6,6 +7,7 @@ A standalone identity and a mesh's, a gateway of the mesh's, and the real emulat
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from e2e.harness import SPANGATE, Up, descendants, edit, eventually, shop_folder, spangate
+from e2e.harness import SPANGATE, TRUST_DOMAIN, Up, descendants, edit, eventually, shop_folder, spangate
 from e2e.rotation.parts import begin, status, until
 from fakes.mesh_ca import MeshCa, pem, replace_file, write_svid
 from spangate.model.identity import SpiffeId
@@ -24,11 +26,14 @@ from spangate.model.identity import SpiffeId
 pytestmark = pytest.mark.e2e
 
 MESH = "cluster.local"
+# A change of a file counts at the second look; `run` asks every five seconds, and a loaded machine gets patience.
+SECONDS_MAX = 20.0
 GATEWAY = SpiffeId.workload(MESH, "spangate", "gateway")
 COURIER = SpiffeId.workload(MESH, "shop", "courier")
 INTENT = (
     ("\ndatabases:", f"\ntrust_domains: {{{MESH}: {{bundle: mesh.pem}}}}\n\ndatabases:"),
     ("identities:\n", f"identities:\n  courier: {{workload: shop/courier, trust_domain: {MESH}}}\n"),
+    ("workload: analytics/reports}", f"workload: analytics/reports, unix: {{user: {os.getuid()}}}}}"),
     ("access:\n", "access:\n  courier: {shop: {read: [Customers]}}\n"),
 )
 # Prints how many customers there are, again and again while there is a file to say so.
@@ -44,6 +49,27 @@ while len(sys.argv) > 1 and pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.2)
     count()
 print(count(), flush=True)
+"""
+
+# An unmodified SPIFFE client that says by which roots it verifies workloads of which trust domain, whenever that
+# changes, until it is told to end.
+SPIFFE_PROGRAM = """\
+import json, sys, threading
+from spiffe import JwtSource, TrustDomain, X509Source
+
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+before = None
+with X509Source(timeout_in_seconds=30) as source, JwtSource(timeout_in_seconds=30) as tokens:
+    print(source.svid.spiffe_id, flush=True)
+    while not ended.wait(0.1):
+        bundle = source.get_bundle_for_trust_domain(TrustDomain("cluster.local"))
+        numbers = sorted(one.serial_number for one in bundle.x509_authorities) if bundle else []
+        keys = {name: tokens.get_bundle_for_trust_domain(TrustDomain(name)) is not None
+                for name in ("cluster.local", "shop.example")}
+        if (now := {"roots": numbers, "keys": keys}) != before:
+            print(json.dumps(now), flush=True)
+            before = now
 """
 
 
@@ -133,6 +159,37 @@ def test_a_running_command_keeps_going_over_a_renewal(istiod: Istiod, up: Up, tm
         flag.unlink()
         printed, said = process.communicate(timeout=60)
     assert (process.returncode, printed) == (0, first), said
+
+
+@pytest.mark.parametrize("served_by", ["up", "run"])
+def test_a_spiffe_client_verifies_the_meshs_workloads_and_follows_its_roots(
+    istiod: Istiod, up: Up, served_by: str
+) -> None:
+    argv, env = [sys.executable, "-c", SPIFFE_PROGRAM], dict(os.environ)
+    if served_by == "run":
+        argv = [str(SPANGATE), "run", "--as", "reports", "--", *argv]
+    else:
+        env["SPIFFE_ENDPOINT_SOCKET"] = f"unix://{up.running['workload_socket']}"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, cwd=up.folder, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == f"spiffe://{TRUST_DOMAIN}/ns/analytics/sa/reports\n"
+            keys = {MESH: False, TRUST_DOMAIN: True}
+            old, new = istiod.root.certificate, MeshCa(MESH).certificate
+            assert json.loads(program.stdout.readline()) == {"roots": [old.serial_number], "keys": keys}
+            replace_file(up.folder / "mesh.pem", pem(old, new))
+            began = time.monotonic()
+            both = sorted([old.serial_number, new.serial_number])
+            assert json.loads(program.stdout.readline()) == {"roots": both, "keys": keys}
+            print(f"the new root reached a program of `{served_by}` after {time.monotonic() - began:.1f} s")
+            assert time.monotonic() - began < SECONDS_MAX
+            replace_file(up.folder / "mesh.pem", pem(old))
+            assert json.loads(program.stdout.readline()) == {"roots": [old.serial_number], "keys": keys}
+            _, complaints = program.communicate("", timeout=30)
+            assert program.returncode == 0, complaints
+        finally:
+            program.kill()
 
 
 def test_what_cannot_be_used_is_said_before_anything_starts(istiod: Istiod, tmp_path: Path) -> None:

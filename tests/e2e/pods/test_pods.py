@@ -1,28 +1,37 @@
 """Promise: a pod is who its service account token proves, at the door of a running `up`; whoever proves nothing gets
-nothing."""
+nothing. It follows a rotation of roots within seconds, and no program in it notices.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 import ssl
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from e2e.harness import Up, eventually, shop_folder, spangate
+from e2e.harness import SPANGATE, Up, eventually, shop_folder, spangate
+from e2e.rotation.parts import SPIFFE_PROGRAM, begin, status, until
 from fakes.cluster import AUDIENCE, ApiServer, Cluster, api_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.authority_store import FILE, AuthorityFile
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.svid_client import SvidClient
+from spangate.app.run import EMULATOR_SETTINGS
 from spangate.errors import YourFault
 from spangate.model.identity import SpiffeId
 
 pytestmark = pytest.mark.e2e
 
+STEADY = Path(__file__).parents[1] / "rotation" / "steady.py"
 CHECKOUT = "spiffe://shop.example/ns/shop/sa/checkout"
 PROGRAM = """
 import json, os, socket
@@ -40,6 +49,7 @@ class Place:
 
     def __init__(self, up: Up, cluster: Cluster, server: ApiServer, folder: Path) -> None:
         self.up, self.cluster, self.server = up, cluster, server
+        self.pods = 0
         self.token, self.bundle = folder / "token", folder / "bundle.pem"
         self.bundle.write_text(SvidClient(Path(up.running["authority_socket"]), SystemKeys()).bundle())
 
@@ -50,13 +60,31 @@ class Place:
     def client(self) -> AttestClient:
         return AttestClient(self.url, self.bundle, self.token, SystemKeys())
 
+    def options(self, token: Path) -> list[str]:
+        """Of `run` in a pod with that token."""
+        where = ["--authority", self.url, "--bundle", str(self.bundle), "--gateway", self.up.running["gateway"]]
+        return ["run", *where, "--kubernetes-token", str(token), "--"]
+
     def run(self, *command: str) -> tuple[int, str, str]:
-        done = spangate(
-            *("run", "--authority", self.url, "--bundle", str(self.bundle), "--gateway", self.up.running["gateway"]),
-            *("--kubernetes-token", str(self.token), "--", *command),
-            cwd=self.token.parent,
-        )
+        done = spangate(*self.options(self.token), *command, cwd=self.token.parent)
         return done.returncode, done.stdout, done.stderr
+
+    def start(self, account: str, *program: str) -> subprocess.Popen[str]:
+        """A pod of that service account, with a program in Python; it is left to whoever starts it to end it."""
+        namespace, _, name = account.partition("/")
+        self.pods += 1
+        token = self.up.folder / f"token-{self.pods}"
+        token.write_text(self.cluster.token(namespace, name))
+        return subprocess.Popen(
+            [str(SPANGATE), *self.options(token), sys.executable, *program],
+            cwd=self.up.folder,
+            # What `run` on the machine of `up` sets, and a pod's manifest has to.
+            env=os.environ | EMULATOR_SETTINGS | {"GOOGLE_CLOUD_PROJECT": "spangate-local"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +117,81 @@ def test_a_command_in_a_pod_is_the_pods_service_account(place: Place) -> None:
     code, printed, said = place.run(sys.executable, "-c", PROGRAM)
     assert code == 0, said
     assert json.loads(printed.splitlines()[-1]) == {"id": CHECKOUT}
+
+
+def test_a_rotation_takes_seconds_with_pods_under_load_and_no_program_notices(place: Place) -> None:
+    up = place.up
+    up.program("loader", "load.py")
+    shutil.copy(STEADY, up.folder)
+    before = status(up)["roots"][0]["fingerprint"]
+    audit = up.audit()
+    stop = str(up.folder / "stop")
+    pods = [
+        place.start("shop/checkout", "steady.py", "writer", stop, "0.02"),
+        place.start("analytics/reports", "steady.py", "reader", stop, "0.02"),
+    ]
+    # A program that uses the Workload API of `run` in its pod, and is waited for as well.
+    pods.append(watcher := place.start("lab/spiffe", "-c", SPIFFE_PROGRAM))
+    try:
+        assert watcher.stdout is not None
+        assert json.loads(watcher.stdout.readline()) == {"trusts": [before], "uses": [before]}
+        for identity in (CHECKOUT, "spiffe://shop.example/ns/analytics/sa/reports"):
+            eventually(lambda identity=identity: audit.lines(identity), f"requests of {identity}", 60)
+        # Others that never report have no certificate now; these and the doors of `up` are all.
+        begin(up)
+        began = time.monotonic()
+        until(up, "NEW_ROOT_SIGNS")
+        # The door has a certificate of the old root, and comes back with another one.
+        up.kill_part("authority_process")
+        until(up, "STEADY")
+        print(f"a rotation with three pods, two under load, took {time.monotonic() - began:.0f} s")
+        time.sleep(2)
+        Path(stop).touch()
+        results = []
+        for pod in pods:
+            printed, said = pod.communicate("", timeout=60)
+            assert pod.returncode == 0, said
+            results.append([json.loads(line) for line in printed.splitlines()])
+    finally:
+        for pod in pods:
+            pod.kill()
+            pod.communicate()
+        Path(stop).unlink(missing_ok=True)
+    *loads, watched = results
+    failed = [failure for (one,) in loads for failure in one["failed"]]
+    assert failed == [], failed[0]
+    assert all(one["done"] > 20 for (one,) in loads), loads
+    (root,) = status(up)["roots"]
+    new = root["fingerprint"]
+    assert new != before
+    assert {"trusts": sorted([before, new]), "uses": [before]} in watched
+    assert watched[-1] == {"trusts": [new], "uses": [new]}
+
+    # Whoever starts now needs the bundle of now.
+    place.token.write_text(place.cluster.token("shop", "checkout"))
+    code, _, said = place.run("true")
+    assert (code, "is not signed under" in said) == (1, True), said
+    place.bundle.write_text(root["pem"])
+    assert place.run("true")[0] == 0
+
+
+def test_a_pod_that_dies_counts_until_its_certificate_ends_and_is_named(place: Place) -> None:
+    """No kernel of this machine knows of its end."""
+    place.token.write_text(place.cluster.token("shop", "checkout"))
+    client = place.client()
+    client.fetch("0123456789abcdef-of-a-pod-that-dies")
+    begin(place.up)
+    try:
+
+        def waited_for() -> dict[str, Any] | None:
+            waits = status(place.up)["waits"]
+            return waits[0] if len(waits) == 1 and CHECKOUT in waits[0]["who"] else None
+
+        wait = eventually(waited_for, "the pod alone is waited for", 40)
+        assert wait["why"] == "is silent, and its certificate has not ended"
+        assert wait["until"] is not None
+    finally:
+        assert spangate("rotate", "--abandon", cwd=place.up.folder).returncode == 0
 
 
 def test_what_a_pod_was_given_is_recorded_with_the_pod(place: Place) -> None:

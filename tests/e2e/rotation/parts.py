@@ -55,6 +55,33 @@ TRUST_STORE = (
 )
 
 
+# An unmodified SPIFFE client that says under which roots it is, whenever that changes, until it is told to end.
+SPIFFE_PROGRAM = """
+import hashlib, json, sys, threading
+from cryptography.hazmat.primitives.serialization import Encoding
+from spiffe import X509Source
+
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+before = None
+with X509Source(timeout_in_seconds=30) as source:
+    while not ended.wait(0.1):
+        svid = source.svid
+        roots = source.get_bundle_for_trust_domain(svid.spiffe_id.trust_domain).x509_authorities
+        found = {hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest(): one for one in roots}
+        def signed(root):
+            try:
+                svid.cert_chain[-1].verify_directly_issued_by(root)
+            except Exception:
+                return False
+            return True
+        now = {"trusts": sorted(found), "uses": [name for name, root in found.items() if signed(root)]}
+        if now != before:
+            print(json.dumps(now), flush=True)
+            before = now
+"""
+
+
 def status(up: Up) -> dict[str, Any]:
     """What `--status --json` says, without starting a program for it; asked again while the authority is away."""
 

@@ -26,6 +26,7 @@ from e2e.node_packages import CannotBeHad, node_command
 from e2e.rotation.parts import (
     HERE,
     PHASES,
+    SPIFFE_PROGRAM,
     TRUST_STORE,
     Load,
     Stolen,
@@ -214,33 +215,6 @@ def test_googles_trust_store_is_a_peer_that_a_person_confirms(start_up: Callable
     assert spangate("rotate", "--status", cwd=up.folder).stdout.count("BEGIN CERTIFICATE") == 1
     confirm(up)
     until(up, "STEADY")
-
-
-# An unmodified SPIFFE client that says under which roots it is, whenever that changes, until it is told to end.
-SPIFFE_PROGRAM = """
-import hashlib, json, sys, threading
-from cryptography.hazmat.primitives.serialization import Encoding
-from spiffe import X509Source
-
-ended = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-before = None
-with X509Source(timeout_in_seconds=30) as source:
-    while not ended.wait(0.1):
-        svid = source.svid
-        roots = source.get_bundle_for_trust_domain(svid.spiffe_id.trust_domain).x509_authorities
-        found = {hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest(): one for one in roots}
-        def signed(root):
-            try:
-                svid.cert_chain[-1].verify_directly_issued_by(root)
-            except Exception:
-                return False
-            return True
-        now = {"trusts": sorted(found), "uses": [name for name, root in found.items() if signed(root)]}
-        if now != before:
-            print(json.dumps(now), flush=True)
-            before = now
-"""
 
 
 def test_a_program_that_uses_the_workload_api_of_run_is_waited_for_and_follows(up: Up) -> None:

@@ -1,0 +1,290 @@
+"""What the Workload API has to give: certificates for identities, bundles, and news of both for those who wait.
+
+Rules: one certificate and key serve all processes of an identity; they are in memory only, made when first asked for,
+and made anew in time, or when another signer signs. A change of roots or token keys reaches every open stream within a
+look. The authority is told which roots and which certificate those who listen have been given, once it has reached
+their sockets; who has been given one and does not listen is not spoken for, and a rotation waits for the end of that
+certificate, or of that process. Whatever blocks (signing, recording, asking an authority) is done in one worker
+thread, in turn.
+Not here: who asks and may have it (workload_door.py), of whom it is still known (workload_held.py), messages
+(authority/workload_api.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol, TypeVar
+
+from spangate.adapters.grpc_connection import Call, Connection
+from spangate.adapters.renewer import renew_at, retry_after
+from spangate.adapters.unix_peers import PeerProcess
+from spangate.adapters.workload_held import Departures, Held, new_holder
+from spangate.authority.workload_api import (
+    Bundles,
+    Issuer,
+    Method,
+    Status,
+    fingerprints,
+    jwt_bundles_answer,
+    root_over,
+    x509_bundles_answer,
+    x509_svid_answer,
+)
+from spangate.errors import SpangateError
+from spangate.model.identity import SpiffeId
+
+# How late a change is noticed.
+LOOK_SECONDS = 1.0
+# A peer of the authority is heard of for 15 s (authority/peers.py).
+REPORT_SECONDS = 2.0
+_RANDOM = random.SystemRandom()
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Now, aware, in UTC."""
+
+
+class Supply:
+    """All but the constructor runs on one event loop."""
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        *,
+        clock: Clock,
+        problem: Callable[[str], None],
+        look_seconds: float = LOOK_SECONDS,
+        jitter: Callable[[], float] = _RANDOM.random,
+        takes_all_along: bool = False,
+    ) -> None:
+        """`takes_all_along`: with this end all programs that it serves, and so the keys that they were given."""
+        self._issuer = issuer
+        self._clock = clock
+        self._problem = problem
+        self._look_seconds = look_seconds
+        self._jitter = jitter
+        self._takes_all_along = takes_all_along
+        self._held: dict[SpiffeId, Held] = {}
+        self._issuing: dict[SpiffeId, asyncio.Future[Held]] = {}
+        self._bundles: Bundles | None = None
+        # Which identity's certificate was given over a connection.
+        self._given: dict[Connection, SpiffeId] = {}
+        self._departures = Departures()
+        self._bundle_holder = new_holder()
+        self._report_at = 0.0
+        # Streams of bundles, by method.
+        self._bundle_streams: dict[Method, set[Call]] = {Method.X509_BUNDLES: set(), Method.JWT_BUNDLES: set()}
+        # Open streams, each with the identity it was opened by.
+        self._streams: dict[Call, SpiffeId] = {}
+        self._worker: ThreadPoolExecutor | None = None
+        self._looks: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """From here on the event loop runs."""
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="spangate-workload-issuer")
+        self._looks = asyncio.ensure_future(self._look_again())
+
+    async def end(self) -> None:
+        """Nobody is connected any more."""
+        if self._looks is not None:
+            self._looks.cancel()
+            await asyncio.gather(self._looks, return_exceptions=True)
+        self._departures.close()
+        for held in self._held.values() if self._takes_all_along else ():
+            # Nobody who is away has to be told; the certificate ends by itself.
+            with contextlib.suppress(SpangateError):
+                await self.in_worker(partial(self._issuer.gone, held.holder))
+        if self._worker is not None:
+            self._worker.shutdown(wait=True, cancel_futures=True)
+
+    async def in_worker(self, work: Callable[[], T]) -> T:
+        """What `work` gives, which may block."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    # Who waits
+
+    @property
+    def streams(self) -> Mapping[Call, SpiffeId]:
+        """Those that wait for news, each with the identity it was opened by."""
+        return self._streams
+
+    def ended(self, call: Call) -> None:
+        """It waits for nothing any more."""
+        identity = self._streams.pop(call, None)
+        if identity is not None and identity in self._held:
+            self._held[identity].waiting.discard(call)
+        for streams in self._bundle_streams.values():
+            streams.discard(call)
+
+    def left(self, connection: Connection, process: PeerProcess) -> None:
+        """The connection has ended. Takes `process` over."""
+        identity = self._given.pop(connection, None)
+        if identity is None or identity not in self._held:
+            process.close()
+        else:
+            self._departures.left(connection, process, self._held[identity], asyncio.get_running_loop().time())
+
+    def known_svid(self, identity: SpiffeId) -> Held | None:
+        """What is there already and has not ended."""
+        held = self._held.get(identity)
+        return held if held is not None and held.svid.not_after > self._clock.now() else None
+
+    def wait_for_svid(self, call: Call, identity: SpiffeId, held: Held) -> None:
+        """Gives `held`, and what comes in its place."""
+        self._streams[call] = identity
+        held.waiting.add(call)
+        held.takers.add(call.connection)
+        self._given[call.connection] = identity
+        call.send(held.answer)
+
+    def wait_for_bundles(self, call: Call, identity: SpiffeId, bundles: Bundles) -> None:
+        """Gives `bundles`, and what comes in their place."""
+        self._streams[call] = identity
+        self._bundle_streams[call.method].add(call)
+        call.send(_BUNDLE_ANSWERS[call.method](bundles))
+
+    # Certificates and bundles
+
+    async def issue(self, identity: SpiffeId) -> Held:
+        """A new certificate, in place of the one before; one at a time for each identity."""
+        if identity in self._issuing:
+            return await asyncio.shield(self._issuing[identity])
+        future = self._issuing[identity] = asyncio.ensure_future(self._issue_now(identity))
+        try:
+            return await asyncio.shield(future)
+        finally:
+            self._issuing.pop(identity, None)
+
+    async def _issue_now(self, identity: SpiffeId) -> Held:
+        bundles = await self.known_bundles()
+        before = self._held.get(identity)
+        holder = new_holder() if before is None or before.lost else before.holder
+        signer = await self.in_worker(self._issuer.signer)
+        svid = await self.in_worker(lambda: self._issuer.x509_svid(identity, holder))
+        due = renew_at(self._clock.now(), svid.not_after, self._jitter())
+        held = Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due, holder)
+        if (before := self._held.get(identity)) is not None:
+            held.waiting = before.waiting
+            # Who went meanwhile has been given another one, of which a new name does not speak.
+            held.lost = before.lost and before.holder == holder
+            held.takers = before.takers if before.holder == holder else {call.connection for call in before.waiting}
+        self._held[identity] = held
+        return held
+
+    @property
+    def bundles(self) -> Bundles | None:
+        """Those of the last look, if there was one."""
+        return self._bundles
+
+    async def known_bundles(self) -> Bundles:
+        """Those of the last look, or of now."""
+        if self._bundles is None:
+            self._bundles = await self.in_worker(self._issuer.bundles)
+        return self._bundles
+
+    async def _look_again(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            try:
+                await self._look()
+                await self._report()
+                told = ""
+            # What is tended here must outlive any defect: without it certificates would end, unexplained.
+            except Exception as error:  # noqa: BLE001
+                text = f"the Workload API cannot look for changes: {error or type(error).__name__}"
+                if text != told:
+                    self._problem(text)
+                told = text
+
+    async def _look(self) -> None:
+        """Tells whoever waits of what has changed since the last look."""
+        if self._streams:
+            await self._look_at_bundles()
+        signer = await self.in_worker(self._issuer.signer) if self._held else ""
+        self._departures.let_go(self._held.values(), asyncio.get_running_loop().time())
+        now = self._clock.now()
+        for identity, held in tuple(self._held.items()):
+            if held.signer != signer:
+                held.signer, held.renew_at = signer, now
+            if not held.waiting:
+                if not held.takers and not held.lost:
+                    del self._held[identity]
+                    await self.in_worker(partial(self._issuer.gone, held.holder))
+                elif held.renew_at <= now:
+                    del self._held[identity]  # whoever asks next gets a new one
+            elif held.renew_at <= now:
+                await self._renew(identity, held, now)
+
+    async def _report(self) -> None:
+        """Tells the authority what those who listen have been given."""
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        if self._bundles is None or loop.time() < self._report_at:
+            return
+        self._report_at = loop.time() + REPORT_SECONDS
+        reports: list[tuple[Held | None, Callable[[], bool]]] = []
+        for identity, held in self._held.items():
+            if held.spoken_for():
+                trusts = self._trusts(identity.trust_domain)
+                uses = root_over(held.svid.chain_pem, held.svid.bundle_pem)
+                reports.append((held, partial(self._issuer.report, held.holder, identity, trusts, uses)))
+        streams = self._bundle_streams[Method.X509_BUNDLES]
+        if streams and all(call.delivered for call in streams):
+            trusts = self._trusts(next(iter(self._streams.values())).trust_domain)
+            reports.append((None, partial(self._issuer.report, self._bundle_holder, None, trusts, "")))
+        answers = await self.in_worker(lambda: [report() for _, report in reports])
+        for (held_or_none, _), renew in zip(reports, answers, strict=True):
+            if renew and held_or_none is not None:
+                held_or_none.renew_at = now
+
+    def _trusts(self, trust_domain: str) -> frozenset[str]:
+        pem = self._bundles.x509_pem.get(trust_domain) if self._bundles else None
+        return fingerprints(pem) if pem else frozenset()
+
+    async def _look_at_bundles(self) -> None:
+        bundles = await self.in_worker(self._issuer.bundles)
+        if bundles == self._bundles:
+            return
+        self._bundles = bundles
+        for method, streams in self._bundle_streams.items():
+            answer = _BUNDLE_ANSWERS[method](bundles)
+            for call in tuple(streams):
+                call.send(answer)
+        for held in tuple(self._held.values()):
+            self._tell(held, x509_svid_answer(held.svid, bundles))
+
+    async def _renew(self, identity: SpiffeId, held: Held, now: datetime) -> None:
+        try:
+            renewed = await self.issue(identity)
+        except Exception as error:  # noqa: BLE001 - the others must be renewed whatever is wrong with this one
+            held.failures += 1
+            held.renew_at = now + timedelta(seconds=retry_after(held.failures, self._jitter()))
+            self._problem(f"cannot renew the certificate of `{identity}`: {error or type(error).__name__}")
+            if held.svid.not_after <= now:
+                for call in tuple(held.waiting):
+                    call.finish(Status.UNAVAILABLE, "the certificate has ended and there is no new one")
+            return
+        self._tell(renewed, renewed.answer)
+
+    @staticmethod
+    def _tell(held: Held, answer: bytes) -> None:
+        held.answer = answer
+        for call in tuple(held.waiting):
+            call.send(answer)
+
+
+_BUNDLE_ANSWERS: dict[Method, Callable[[Bundles], bytes]] = {
+    Method.X509_BUNDLES: x509_bundles_answer,
+    Method.JWT_BUNDLES: jwt_bundles_answer,
+}
