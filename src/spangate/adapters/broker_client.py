@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from spangate.adapters.svid_client import ask
+from spangate.adapters.svid_client import Door, ask
 from spangate.adapters.token_broker import WAIT_SECONDS_MAX
 from spangate.adapters.unix_server import check_socket_path
 from spangate.broker.token import AccessToken
@@ -39,9 +39,8 @@ class BrokerClient:
 
     def token(self, identity: SpiffeId) -> AccessToken:
         """As TokenSource."""
-        path = check_socket_path(self._path())
-        asked = {"identity": str(identity)}
-        answer = ask(path, "POST", "/token", asked, who="broker", timeout_seconds=self._timeout_seconds)
+        door = Door(check_socket_path(self._path()), "broker", self._timeout_seconds)
+        answer = ask(door, "POST", "/token", {"identity": str(identity)})
         text, seconds = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(text, str) or not text or not isinstance(seconds, int) or isinstance(seconds, bool):
             raise PeersFault("the broker's answer is no token")

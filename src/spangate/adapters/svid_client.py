@@ -56,13 +56,21 @@ class Svid:
         return tuple(one.public_bytes(Encoding.DER) for one in chain)
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A door of ours at a Unix socket; `who` listens there, for people."""
+
+    path: Path
+    who: str
+    timeout_seconds: float
+
+
 class SvidClient:
     """Asks the authority that listens at `path`."""
 
     def __init__(self, path: Path, keys: Keys, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        self._path = check_socket_path(path)
+        self._door = Door(check_socket_path(path), "authority", timeout_seconds)
         self._keys = keys
-        self._timeout_seconds = timeout_seconds
 
     def fetch(self, identity: SpiffeId, holder: str = "") -> Svid:
         """A fresh key and its certificate for `identity`; `holder` is the name under which the asker reports.
@@ -98,9 +106,7 @@ class SvidClient:
 
     def bundle(self) -> str:
         """The trust bundle in PEM. Raises as `fetch`."""
-        status, content = _exchange(
-            self._path, "GET", "/bundle", None, "authority", self._timeout_seconds, ANSWER_BYTES_MAX
-        )
+        status, content = _exchange(self._door, "GET", "/bundle", None, ANSWER_BYTES_MAX)
         if status != http.client.OK or len(content) > ANSWER_BYTES_MAX:
             raise refusal(status, json_object(content))
         try:
@@ -112,50 +118,36 @@ class SvidClient:
         self, method: str, path: str, body: Mapping[str, object] | None, *, bytes_max: int = ANSWER_BYTES_MAX
     ) -> Mapping[str, Any]:
         """One question at the door; raises as `fetch`."""
-        seconds = self._timeout_seconds
-        return ask(self._path, method, path, body, who="authority", timeout_seconds=seconds, bytes_max=bytes_max)
+        return ask(self._door, method, path, body, bytes_max=bytes_max)
 
 
 def ask(
-    path: Path,
-    method: str,
-    target: str,
-    body: Mapping[str, object] | None,
-    *,
-    who: str,
-    timeout_seconds: float,
-    bytes_max: int = ANSWER_BYTES_MAX,
+    door: Door, method: str, target: str, body: Mapping[str, object] | None, *, bytes_max: int = ANSWER_BYTES_MAX
 ) -> Mapping[str, Any]:
-    """The JSON object that a door of ours, `who`, answers. Raises TryAgain when it is away or says not now, YourFault
+    """The JSON object that is answered at `door`. Raises TryAgain when it is away or says not now, YourFault
     when it refuses, PeersFault when its answer makes no sense.
     """
-    status, content = _exchange(path, method, target, body, who, timeout_seconds, bytes_max)
+    status, content = _exchange(door, method, target, body, bytes_max)
     answer = json_object(content, bytes_max)
     if status == http.client.OK and answer is not None:
         return answer
-    raise refusal(status, answer, who)
+    raise refusal(status, answer, door.who)
 
 
 def _exchange(
-    path: Path,
-    method: str,
-    target: str,
-    body: Mapping[str, object] | None,
-    who: str,
-    timeout_seconds: float,
-    bytes_max: int,
+    door: Door, method: str, target: str, body: Mapping[str, object] | None, bytes_max: int
 ) -> tuple[int, bytes]:
     """Status and content, which may be cut off after `bytes_max` + 1 bytes. Raises TryAgain."""
-    connection = UnixConnection(path, timeout_seconds)
+    connection = UnixConnection(door.path, door.timeout_seconds)
     try:
         content_type = {"content-type": "application/json"}
         connection.request(method, target, None if body is None else json.dumps(body), content_type)
         response = connection.getresponse()
         return response.status, response.read(bytes_max + 1)
     except (FileNotFoundError, ConnectionRefusedError) as e:
-        raise TryAgain(f"no {who} listens at `{path}`", help="is `spangate up` running?") from e
+        raise TryAgain(f"no {door.who} listens at `{door.path}`", help="is `spangate up` running?") from e
     except (OSError, http.client.HTTPException) as e:
-        raise TryAgain(f"the {who} at `{path}` does not answer: {e}") from e
+        raise TryAgain(f"the {door.who} at `{door.path}` does not answer: {e}") from e
     finally:
         connection.close()
 

@@ -71,14 +71,8 @@ def serve(
         before = checkpoint.policy
         checkpoint.replace(policy)
         _say(f"policy {policy.version} is in force (before: {before.version})")
-        if (policy.google is not None) != (before.google is not None):
-            _say("note: `google` came or went; `up` has to be started anew for that")
-        for alias, database in policy.databases.items():
-            known = before.databases.get(alias)
-            if known is None or database.schema_file == LIVE:
-                continue
-            if known.schema.fingerprint != database.schema.fingerprint:
-                _say(f"note: {database.schema_file} changed; `up` does not alter a running database")
+        for note in _not_followed(before, policy):
+            _say(f"note: {note}")
 
     live = LiveSchemas(spanner) if spanner else None
     # Before the policy is read: a change in between must not be missed.
@@ -114,6 +108,18 @@ def serve(
         watcher.stop()
     pool.close()
     log.close()
+
+
+def _not_followed(before: Policy, policy: Policy) -> Iterator[str]:
+    """What of a change only another start of `up` would bring about."""
+    if (policy.google is not None) != (before.google is not None):
+        yield "`google` came or went; `up` has to be started anew for that"
+    for alias, database in policy.databases.items():
+        known = before.databases.get(alias)
+        if known is None or database.schema_file == LIVE:
+            continue
+        if known.schema.fingerprint != database.schema.fingerprint:
+            yield f"{database.schema_file} changed; `up` does not alter a running database"
 
 
 def _policy(load: Callable[[], Policy], patient: bool) -> Policy:
