@@ -9,9 +9,10 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fakes.cluster import AUDIENCE, ISSUER, Cluster
 from fakes.leaks import NO_TOKENS, leaks
 from fakes.mesh_ca import MeshCa, pem
 from fakes.tokens import jwt_authority
-from spangate.adapters import attest_client, authority_store, pod_reports, tls_server
+from spangate.adapters import attest_client, authority_store, tls_server
 from spangate.adapters.attest_client import AttestClient
 from spangate.adapters.attest_door import BODY_BYTES_MAX, AttestDoor
 from spangate.adapters.authority_store import AuthorityFile
@@ -37,13 +38,15 @@ from spangate.adapters.pod_reports import PodReports
 from spangate.adapters.sds_door import Secrets
 from spangate.adapters.svid_client import sign_here
 from spangate.adapters.tls_server import TlsSecrets, TlsServer, tcp_listener
-from spangate.authority import kubernetes_token
+from spangate.authority import kubernetes_token, pod_shares
 from spangate.authority.anchors import DomainBundle
 from spangate.authority.ca import Authority
 from spangate.authority.federation import known_roots
+from spangate.authority.gate import waits
 from spangate.authority.jwt_reader import TOKEN_CHARACTERS_MAX
 from spangate.authority.ledger import HeldLedger
 from spangate.authority.peers import Peers
+from spangate.authority.pod_shares import PodShares
 from spangate.authority.rotation import AllTrustNewRoot, RootStaged
 from spangate.authority.token_addresses import TokenAddresses
 from spangate.errors import PeersFault, TryAgain, YourFault
@@ -79,7 +82,7 @@ class Site:
             recorder=self.store,
             addresses=TokenAddresses(self.store, self.told.append) if bound else None,
             roots=known_roots(self.authority, lambda: self.others),
-            reports=PodReports(self.authority, self.peers),
+            reports=PodReports(self.authority, self.peers, PodShares(clock.now, threading.Lock())),
         )
         self.secrets = TlsSecrets()
         self.show(shows)
@@ -304,17 +307,61 @@ def test_a_report_of_anything_else_is_refused(site: Site, change: dict[str, Any]
 
 
 def test_a_pod_takes_no_more_than_its_share_of_names(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_reports, "INSTANCES_OF_POD_MAX", 2)
+    monkeypatch.setattr(pod_shares, "NAMES_OF_POD_MAX", 2)
     client = site.client()
     nothing = Holding(frozenset(), "")
     for number in (1, 2):
         client.report(INSTANCE + str(number), nothing)
-    with pytest.raises(TryAgain, match="more than 2 programs of this pod"):
+    with pytest.raises(TryAgain, match="programs of this pod have been here"):
         client.report(INSTANCE + "3", nothing)
     client.report(INSTANCE + "1", nothing)
+    # Who says goodbye makes room.
+    client.gone(INSTANCE + "2")
+    client.report(INSTANCE + "3", nothing)
     # Another pod has its own.
     site.project()
-    site.client().report(INSTANCE + "3", nothing)
+    site.client().report(INSTANCE + "4", nothing)
+
+
+def test_a_pod_that_asks_under_ever_new_names_does_not_fill_what_a_rotation_looks_through(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_shares, "NAMES_OF_POD_MAX", 2)
+    client = site.client()
+    for number in range(6):
+        client.fetch(f"{INSTANCE}{number}")
+    # Those beyond its share count as one that never reports, until they have ended.
+    assert len(site.holders()) == 3
+    assert "" in site.holders()
+    # Their names are nobody's: neither a report nor a goodbye has to do with them.
+    client.gone(f"{INSTANCE}5")
+    assert len(site.holders()) == 3
+
+
+@pytest.mark.parametrize("path", ["/v1/svid", "/v1/jwt"])
+def test_a_pod_is_not_given_as_much_as_it_likes(site: Site, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(pod_shares, "GIVEN_AT_ONCE_MAX", 3)
+    monkeypatch.setattr(pod_shares, "GIVEN_EVERY", timedelta(minutes=1))
+    body: dict[str, object] = {"csr": CSR} if path == "/v1/svid" else {"audiences": ["orders"]}
+    token = f"Bearer {site.cluster.token()}"
+    assert [site.ask(path, body, token)[0] for _ in range(5)] == [200, 200, 200, 503, 503]
+    assert len(site.store.attested()) == 3
+    # Another pod of the same service account has its own share.
+    assert site.ask(path, body, f"Bearer {site.cluster.token()}")[0] == 200
+
+
+def test_who_is_waited_for_is_named_by_the_pod(site: Site) -> None:
+    token = site.cluster.token()
+    site.token_file.write_text(token)
+    pod = pyjwt.decode(token, options={"verify_signature": False})["kubernetes.io"]["pod"]["uid"]
+    client = site.client()
+    client.fetch(INSTANCE)
+    client.report(INSTANCE, Holding(frozenset(), ""))
+    client.fetch(f"{INSTANCE}2")
+    site.authority.step(RootStaged())
+    now = datetime.now(UTC)
+    found = waits(site.authority.state, site.peers.all(), site.ledger.held(now), now)
+    assert [pod in one.who for one in found if str(CHECKOUT) in one.who] == [True, True]
 
 
 def test_what_a_pod_was_given_is_written_down_with_the_pod_and_without_the_token(site: Site, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def found(**change: object) -> dict[str, object]:
         "let_go": [{"number": 1, "fingerprint": "e" * 64, "until": "2026-01-01T01:00:00Z"}],
         "next": None,
         "waits": [{"who": f"run {n}", "why": "is silent", "until": None} for n in range(14)],
+        "waiting": 14,
         "stores": [{"name": "google", "confirmed": False}],
         **change,
     }

@@ -27,19 +27,19 @@ from spangate.adapters.peer_client import Peer, gone, report, rotate, rotation
 from spangate.adapters.peer_reports import Answer, Reporter
 from spangate.adapters.process_life import ended, life_of
 from spangate.adapters.renewer import Renewer
-from spangate.adapters.rotation_door import BODY_BYTES_MAX, peer_routes, rotation_routes
+from spangate.adapters.rotation_door import BODY_BYTES_MAX, WAITS_MAX, peer_routes, rotation_routes
 from spangate.adapters.sds_door import BUNDLE_SECRET, CERTIFICATE_SECRET, Secrets, SecretSource, Taken
 from spangate.adapters.svid_client import Svid, SvidClient
 from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.unix_server import UnixServer, pid_of
 from spangate.authority.ca import Authority
 from spangate.authority.gate import QUIET
-from spangate.authority.ledger import HeldLedger
-from spangate.authority.peers import LEASE, PEERS_MAX, Peers
+from spangate.authority.ledger import HeldLedger, Life
+from spangate.authority.peers import AGAIN, LEASE, PEERS_MAX, Peers
 from spangate.authority.rotation import Phase
 from spangate.authority.rotator import DWELL, SETTLE, Rotator
 from spangate.errors import PeersFault, TryAgain, YourFault
-from spangate.model.identity import SpiffeId
+from spangate.model.identity import SPIFFE_ID_BYTES_MAX, SpiffeId
 
 CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
 GATEWAY = SpiffeId.gateway("shop.example")
@@ -432,6 +432,40 @@ def test_peers_have_a_limit(house: House) -> None:
         house.peers.seen("one more", str(CHECKOUT), kind="run", trusts=frozenset(), uses="")
     # The more there are, the less often each is asked.
     assert house.peers.seen("1", str(CHECKOUT), kind="run", trusts=frozenset(), uses="").again.total_seconds() == 100
+    # But not those without whom nothing goes on.
+    assert house.peers.seen("gateway", str(GATEWAY), kind="gateway", trusts=frozenset(), uses="").again == AGAIN
+
+
+def test_however_many_are_waited_for_where_it_stands_can_be_seen(house: House) -> None:
+    gateway = house.gateway()
+    house.seconds(1, gateway)
+    rotate(house.client, "begin")
+    long = "spiffe://shop.example/" + "x" * (SPIFFE_ID_BYTES_MAX - len("spiffe://shop.example/"))
+    for number in range(WAITS_MAX + 100):
+        house.peers.seen(str(number), long, kind="run", trusts=frozenset(), uses="")
+    found = rotation(house.client)
+    assert len(found["waits"]) == WAITS_MAX
+    assert found["waiting"] >= WAITS_MAX + 100
+
+
+def test_of_roots_that_are_not_ours_nothing_is_kept(house: House) -> None:
+    ours = house.authority.state.signer.fingerprint
+    house.peers.seen("a", str(CHECKOUT), kind="run", trusts=frozenset({ours, FINGERPRINT}), uses="")
+    (seen,) = house.peers.all()
+    assert seen.trusts == {ours}
+
+
+def test_a_process_whose_certificates_have_ended_is_forgotten_at_the_next_start(house: House) -> None:
+    """Nobody sees it end, if it belonged to another run of the machine."""
+    elsewhere = Life("another run", 1, "1")
+    house.program("here")
+    house.program("there")
+    for name in ("here", "there", "nothing"):
+        house.ledger.belongs(name, elsewhere)
+    house.ledger.given_up("there")
+    house.ledger.belongs("there", elsewhere)
+    Peers(lambda: house.authority.state, house.ledger, house.clock, ended=ended)
+    assert set(house.ledger.lives()) == {"here"}
 
 
 # The reporter ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fakes.cluster import AUDIENCE, ISSUER
 from fakes.cluster import Cluster as FakeCluster
 from spangate.adapters import authority_store
-from spangate.adapters.authority_store import AuthorityFile
+from spangate.adapters.authority_store import REPLAYS_OF_TOKEN_MAX, AuthorityFile
 from spangate.authority.kubernetes_token import Attested, Cluster, attest
 from spangate.authority.token_addresses import Replay, ShownElsewhere, TokenAddresses, source_address
 from spangate.errors import TryAgain
@@ -107,6 +107,14 @@ def test_replays_are_written_down_once_for_each_address_and_not_without_end(
     assert store.replayed() == (first, (*first[:3], "10.0.0.3"))
     store.record_replay(Replay(attested("d2"), "10.0.0.1", "10.0.0.5"), NOW + timedelta(days=31))
     assert [address for *_, address in store.replayed()] == ["10.0.0.5"]
+
+
+def test_one_token_that_is_shown_from_everywhere_does_not_fill_what_is_written_down(store: AuthorityFile) -> None:
+    for number in range(REPLAYS_OF_TOKEN_MAX + 5):
+        store.record_replay(Replay(attested(), "10.0.0.1", f"fd00::{number:x}"), NOW)
+    assert len(store.replayed()) == REPLAYS_OF_TOKEN_MAX
+    store.record_replay(Replay(attested("d2"), "10.0.0.1", "10.0.0.5"), NOW)
+    assert len(store.replayed()) == REPLAYS_OF_TOKEN_MAX + 1
 
 
 def test_another_signature_that_holds_is_no_other_token() -> None:

@@ -38,7 +38,7 @@ from spangate.authority.ca import Authority
 from spangate.broker.answers import Grant
 from spangate.broker.cache import EXCHANGE_RATE_MAX, IN_FLIGHT_MAX
 from spangate.broker.diagnosis import ChainBroken, GoogleAway
-from spangate.errors import Broken, PeersFault, TryAgain
+from spangate.errors import Broken, PeersFault, SpangateError, TryAgain
 from spangate.model.google import GoogleFederation, Impersonation, SubjectTokenType
 from spangate.model.identity import SpiffeId
 
@@ -412,8 +412,20 @@ def test_the_process_says_why_it_cannot_start(tmp_path: Path, more: list[str], m
     assert message in done.stdout
 
 
+# What the authority answers to one goodbye after another.
+GOODBYES: list[list[SpangateError | None]] = [
+    [None],
+    [PeersFault("the answer makes no sense")],
+    [TryAgain("it has just died"), None],
+    [TryAgain("it has just died"), TryAgain("it does not come back")],
+]
+
+
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_certificate_for_an_exchange_is_given_up_after_it_so_that_no_rotation_waits_for_it(fails: bool) -> None:
+@pytest.mark.parametrize("answers", GOODBYES)
+def test_a_certificate_for_an_exchange_is_given_up_after_it_so_that_no_rotation_waits_for_it(
+    fails: bool, answers: list[SpangateError | None]
+) -> None:
     asked: list[tuple[str, object]] = []
 
     class Authority(SvidClient):
@@ -422,7 +434,9 @@ def test_a_certificate_for_an_exchange_is_given_up_after_it_so_that_no_rotation_
 
         def ask(self, method: str, path: str, body: object) -> dict[str, object]:
             asked.append((f"{method} {path}", body))
-            raise TryAgain("away just now")
+            if (error := answers[len(asked) - 1]) is not None:
+                raise error
+            return {}
 
     names = []
     for kind in (SubjectTokenType.MTLS, SubjectTokenType.JWT):
@@ -430,5 +444,5 @@ def test_a_certificate_for_an_exchange_is_given_up_after_it_so_that_no_rotation_
             names.append(holder)
             if fails:
                 raise PeersFault("Google says no")
-    assert asked == [("POST /gone", {"instance": names[0]})]
+    assert asked == [("POST /gone", {"instance": names[0]})] * len(answers)
     assert len(set(names)) == 2

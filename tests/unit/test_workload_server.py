@@ -37,7 +37,7 @@ from fakes.workload import (
     stream,
     unary,
 )
-from spangate.adapters import workload_held, workload_supply
+from spangate.adapters import workload_door, workload_held, workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
 from spangate.adapters.unix_peers import Gone
@@ -666,6 +666,35 @@ def test_more_streams_than_a_connection_may_have_wait_their_turn(start: Start) -
         late = stream(channel, "FetchX509Bundles")
         streams[0].cancel()
         assert next(late)
+
+
+@pytest.mark.parametrize("method", ["FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles"])
+def test_one_user_cannot_take_all_streams_that_there_are(
+    start: Start, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(workload_door, "STREAMS_MAX", 4)
+    site = start()
+    with raw(site.path) as one, raw(site.path) as other:
+        streams = [stream(channel, method) for channel in (one, other, one)]
+        for each in streams:
+            next(each)
+        assert refusal(stream(other, method)) == ("UNAVAILABLE", "there are too many streams")
+        # One that has ended makes room, also with its connection.
+        streams[0].cancel()
+        streams.append(eventually_answered(other, method))
+    with raw(site.path) as again:
+        assert len([eventually_answered(again, method) for _ in range(3)]) == 3
+
+
+def eventually_answered(channel: grpc.Channel, method: str) -> Any:
+    """The stream, once there is room for it."""
+    for _ in range(100):
+        found = stream(channel, method)
+        with contextlib.suppress(grpc.RpcError):
+            next(found)
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no room")
 
 
 def test_a_socket_for_all_needs_a_directory_that_nobody_else_may_write(start: Start, folder: Path) -> None:

@@ -34,7 +34,7 @@ from starlette.routing import Route
 from spangate.adapters.bundle_answer import bundles_answer
 from spangate.adapters.cluster_keys import Jwk
 from spangate.adapters.error_answers import answer_of, error_answer
-from spangate.adapters.pod_reports import PodReports, holder_of
+from spangate.adapters.pod_reports import PodReports
 from spangate.adapters.unix_server import read_body
 from spangate.authority.ca import Authority
 from spangate.authority.federation import Roots, known_roots
@@ -98,11 +98,11 @@ class AttestDoor:
         clock: Clock,
         recorder: Recorder,
         addresses: TokenAddresses | None,
+        reports: PodReports,
         roots: Roots | None = None,
-        reports: PodReports | None = None,
     ) -> None:
         """`addresses`: what holds each token to one; None takes it from any. `roots`: of all trust domains; the
-        authority's own if left out. Without `reports` nobody reports here.
+        authority's own if left out.
         """
         self._authority = authority
         self._roots = roots or known_roots(authority)
@@ -119,11 +119,10 @@ class AttestDoor:
         routes = [
             Route("/v1/svid", self._answering(self._svid), methods=["POST"]),
             Route("/v1/jwt", self._answering(self._jwt), methods=["POST"]),
+            Route("/v1/peers", self._answering(_reported(self._reports.seen)), methods=["POST"]),
+            Route("/v1/gone", self._answering(_reported(self._reports.gone)), methods=["POST"]),
             Route("/v1/bundle", self._bundle, methods=["GET"]),
         ]
-        if (reports := self._reports) is not None:
-            for path, work in (("/v1/peers", reports.seen), ("/v1/gone", reports.gone)):
-                routes.append(Route(path, self._answering(_reported(work)), methods=["POST"]))
         return Starlette(routes=routes)
 
     def _answering(self, work: Callable[[Attested, bytes], Response]) -> Callable[[Request], Awaitable[Response]]:
@@ -166,10 +165,11 @@ class AttestDoor:
     def _svid(self, attested: Attested, body: bytes) -> Response:
         asked = _read(body) or {}
         csr = asked.get("csr")
-        holder = holder_of(attested, asked["instance"]) if "instance" in asked else ""
+        self._reports.give(attested)
+        holder = self._reports.holder(attested, asked["instance"]) if "instance" in asked else ""
         if set(asked) - {"instance"} != {"csr"} or not isinstance(csr, str) or holder is None:
             raise _Refused(error_answer(400, "the request is not a JSON object of the text `csr`, and an `instance`"))
-        issued = self._authority.sign(csr, attested.identity, holder=holder if self._reports else "")
+        issued = self._authority.sign(csr, attested.identity, holder=holder)
         self._recorder.record_attested(f"{issued.serial:x}", attested, self._clock.now())
         return JSONResponse(
             {
@@ -184,6 +184,7 @@ class AttestDoor:
         asked = _object(body, "audiences")
         if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
             raise _Refused(error_answer(400, "the request is not a JSON object of the list `audiences` alone"))
+        self._reports.give(attested)
         issued = self._tokens.sign(attested.identity, tuple(asked))
         self._recorder.record_attested(issued.token_id, attested, self._clock.now())
         return JSONResponse(

@@ -34,6 +34,8 @@ KEPT = timedelta(days=30)
 SHOWN_MAX = 200_000
 # Enough to see what goes on; the first ones are those that matter.
 REPLAYS_MAX = 10_000
+# Who has many addresses, as everybody with IPv6, shall not fill that with one token.
+REPLAYS_OF_TOKEN_MAX = 16
 _BUSY_SECONDS = 5.0
 _PRUNE_EVERY = 1000
 _VERSION = 2
@@ -208,11 +210,14 @@ class AuthorityFile:
         return first
 
     def record_replay(self, replay: Replay, at: datetime) -> None:
-        """See authority.token_addresses.Shown. The first REPLAYS_MAX of a month are kept, each address once."""
+        """See authority.token_addresses.Shown. The first REPLAYS_MAX of a month are kept, each address once, and
+        the first REPLAYS_OF_TOKEN_MAX of a token.
+        """
         attested = replay.attested
         row = (attested.digest, replay.address, replay.first, str(attested.identity), attested.pod_uid)
         with self._used() as database:
-            if database.execute("SELECT 1 FROM replayed WHERE token = ? AND address = ?", row[:2]).fetchone():
+            known = database.execute("SELECT address FROM replayed WHERE token = ?", row[:1]).fetchall()
+            if len(known) >= REPLAYS_OF_TOKEN_MAX or (replay.address,) in known:
                 return
             database.execute("DELETE FROM replayed WHERE at < ?", (int((at - KEPT).timestamp()),))
             if database.execute("SELECT COUNT(*) FROM replayed").fetchone()[0] < REPLAYS_MAX:

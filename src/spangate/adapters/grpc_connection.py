@@ -91,6 +91,7 @@ class Call:
         "_finished",
         "_next",
         "_sending",
+        "_sent",
         "_started",
         "guarded",
         "method",
@@ -105,8 +106,10 @@ class Call:
         self.received = bytearray()
         self._connection = connection
         self.stream_id = stream_id
-        self._sending = b""
-        self._next = b""
+        # Whole messages: who does not read costs no copy of what all are given. Of the first so much is sent.
+        self._sending: bytes | None = None
+        self._sent = 0
+        self._next: bytes | None = None
         self._started = False
         self._finished: tuple[Status, str] | None = None
 
@@ -123,12 +126,12 @@ class Call:
     @property
     def delivered(self) -> bool:
         """Whether all that was sent has reached the other end's socket."""
-        return not self._sending and not self._next and self._connection.delivered
+        return self._sending is None and self._next is None and self._connection.delivered
 
     def send(self, message: bytes) -> None:
         """An answer; it replaces one that nothing has been sent of yet."""
         if self.open:
-            self._next = _MESSAGE_PREFIX.pack(False, len(message)) + message
+            self._next = message
             self._connection.flush(self)
 
     def finish(self, status: Status, text: str = "") -> None:
@@ -139,15 +142,19 @@ class Call:
 
     def write(self, h2: H2Connection) -> bool:
         """Hands to `h2` what the other side has room for; whether the call is over with that."""
-        while self._sending or self._next:
-            if not self._sending:
-                self._sending, self._next = self._next, b""
+        while self._sending is not None or self._next is not None:
+            if self._sending is None:
+                self._sending, self._next, self._sent = self._next, None, 0
+                continue
             self._start(h2)
             room = min(h2.local_flow_control_window(self.stream_id), h2.max_outbound_frame_size)
             if room <= 0:
                 return False
-            h2.send_data(self.stream_id, self._sending[:room])
-            self._sending = self._sending[room:]
+            part = _part(self._sending, self._sent, room)
+            h2.send_data(self.stream_id, part)
+            self._sent += len(part)
+            if self._sent == _MESSAGE_PREFIX.size + len(self._sending):
+                self._sending = None
         if self._finished is None:
             return False
         status, text = self._finished
@@ -347,6 +354,13 @@ class Connection(asyncio.Protocol):
         data = self._h2.data_to_send()
         if data and not self._transport.is_closing():
             self._transport.write(data)
+
+
+def _part(message: bytes, begin: int, length: int) -> bytes:
+    """As many bytes of the message, behind its prefix, from there on."""
+    size = _MESSAGE_PREFIX.size
+    prefix = _MESSAGE_PREFIX.pack(False, len(message))[begin : begin + length]
+    return prefix + message[max(begin - size, 0) : max(begin + length - size, 0)]
 
 
 def _percent(text: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 from spangate.adapters.holdings import Holding
 from spangate.adapters.peer_reports import Answer
+from spangate.adapters.rotation_door import STATUS_BYTES_MAX
 from spangate.adapters.svid_client import SvidClient
 from spangate.errors import PeersFault
 from spangate.model.identity import SpiffeId
@@ -57,9 +58,10 @@ def gone(client: SvidClient, peer: Peer) -> None:
 
 def rotation(client: SvidClient) -> Mapping[str, Any]:
     """Where a rotation stands. Raises what SvidClient.fetch raises."""
-    return client.ask("GET", "/rotation", None)
+    return client.ask("GET", "/rotation", None, bytes_max=STATUS_BYTES_MAX)
 
 
 def rotate(client: SvidClient, what: str, store: str | None = None) -> Mapping[str, Any]:
     """`begin`, `abandon`, or `confirm` a trust store; where it stands then. Raises what SvidClient.fetch raises."""
-    return client.ask("POST", "/rotation", {"do": what} if store is None else {"do": what, "store": store})
+    asked = {"do": what} if store is None else {"do": what, "store": store}
+    return client.ask("POST", "/rotation", asked, bytes_max=STATUS_BYTES_MAX)

@@ -32,9 +32,14 @@ from spangate.authority.ca import Authority
 from spangate.authority.ledger import Life
 from spangate.authority.peers import RESERVED_INSTANCES, TRUSTS_MAX, Peers, Wanted
 from spangate.authority.rotator import Rotator, Status
+from spangate.model.identity import SPIFFE_ID_BYTES_MAX
 
 # A report of the longest kind: 256 fingerprints, a SPIFFE ID of two kilobytes.
 BODY_BYTES_MAX = 32 * 1024
+# Of those who are waited for, so many are named: nobody reads more, and each may have the longest SPIFFE ID.
+WAITS_MAX = 200
+# Those, and some roots.
+STATUS_BYTES_MAX = 1024 * 1024
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INSTANCE = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _KIND = re.compile(r"[A-Za-z ]{1,32}", re.ASCII)
@@ -155,8 +160,9 @@ def status_json(status: Status) -> dict[str, object]:
         ],
         "waits": [
             {"who": one.who, "why": one.why, "until": None if one.until is None else _moment(one.until)}
-            for one in status.waits
+            for one in status.waits[:WAITS_MAX]
         ],
+        "waiting": len(status.waits),
         "peers": status.peers,
         "next": None if status.next is None else _moment(status.next),
         "stores": [{"name": name, "confirmed": confirmed} for name, confirmed in status.stores],
@@ -171,7 +177,9 @@ def _report(body: bytes) -> Mapping[str, Any] | None:
     if not all(isinstance(found[name], kind) for name, kind in _REPORT.items()):
         return None
     met = found.get("met", 0)
-    if read_holding(found) is None or not isinstance(met, int) or isinstance(met, bool) or met < 0:
+    if len(found["identity"]) > SPIFFE_ID_BYTES_MAX or read_holding(found) is None:
+        return None
+    if not isinstance(met, int) or isinstance(met, bool) or met < 0:
         return None
     return found if _matches(_INSTANCE, found["instance"]) and _matches(_KIND, found["kind"]) else None
 

@@ -36,6 +36,8 @@ WAITING_MAX = 16_384
 SUBJECT_TOKEN_SECONDS = 3600
 # Names the holder of a certificate for one exchange; never met twice.
 _HOLDER_BYTES = 16
+# An authority that dies in the middle of a goodbye is followed by one that answers: its socket stays open.
+_GOODBYES_MAX = 2
 # How often tokens that are due are looked for; they have minutes left.
 TEND_SECONDS = 1.0
 # How often the queue is looked at while the rate holds it back: a fiftieth of a second is one exchange.
@@ -221,8 +223,19 @@ def _held_for_an_exchange(authority: SvidClient, kind: SubjectTokenType) -> Iter
         yield holder
     finally:
         if kind is SubjectTokenType.MTLS:
-            with contextlib.suppress(SpangateError):
-                authority.ask("POST", "/gone", {"instance": holder})
+            _say_goodbye(authority, holder)
+
+
+def _say_goodbye(authority: SvidClient, holder: str) -> None:
+    """Or leave it: then the certificate counts until it, or this process, has ended."""
+    for _ in range(_GOODBYES_MAX):
+        try:
+            authority.ask("POST", "/gone", {"instance": holder})
+        except TryAgain:
+            continue
+        except SpangateError:
+            pass
+        return
 
 
 def _subject(

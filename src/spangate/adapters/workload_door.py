@@ -77,6 +77,9 @@ class WorkloadDoor:
         self._connections_max = connections_max
         self._processes: dict[Connection, PeerProcess] = {}
         self._connections_of: Counter[int] = Counter()
+        # Streams, also those that still wait for their first answer, each with its user.
+        self._user_of: dict[Call, int] = {}
+        self._streams_of: Counter[int] = Counter()
         self._work_of: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
@@ -148,6 +151,11 @@ class WorkloadDoor:
 
     def ended(self, call: Call) -> None:
         """It waits for nothing any more."""
+        uid = self._user_of.pop(call, None)
+        if uid is not None:
+            self._streams_of[uid] -= 1
+            if self._streams_of[uid] <= 0:
+                del self._streams_of[uid]
         self._supply.ended(call)
 
     # Calls
@@ -193,8 +201,11 @@ class WorkloadDoor:
         return True
 
     def _open_stream(self, call: Call, identity: SpiffeId) -> None:
-        if len(self._supply.streams) >= STREAMS_MAX:
+        uid = self._processes[call.connection].uid
+        if len(self._user_of) >= STREAMS_MAX or self._streams_of[uid] >= STREAMS_MAX * USER_SHARE:
             raise Refused(Status.UNAVAILABLE, "there are too many streams")
+        self._user_of[call] = uid
+        self._streams_of[uid] += 1
         if call.method is Method.X509_SVID:
             held = self._supply.known_svid(identity)
             if held is not None:

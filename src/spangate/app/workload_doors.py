@@ -8,6 +8,7 @@ Not here: what they answer (adapters/workload_door.py, adapters/attest_door.py).
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +34,7 @@ from spangate.authority.ca import Authority
 from spangate.authority.federation import Roots
 from spangate.authority.jwt_svid import JwtAuthority
 from spangate.authority.peers import POD_DOOR_INSTANCE, Peers
+from spangate.authority.pod_shares import PodShares
 from spangate.authority.token_addresses import TokenAddresses
 from spangate.model.identity import SpiffeId
 
@@ -115,6 +117,6 @@ def open_pod_door(
         recorder=store,
         addresses=addresses,
         roots=roots,
-        reports=PodReports(authority, peers),
+        reports=PodReports(authority, peers, PodShares(clock.now, threading.Lock())),
     )
     stack.enter_context(TlsServer(door.app(), listener, secrets, name="door for pods"))

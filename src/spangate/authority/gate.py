@@ -137,10 +137,16 @@ def _with_other_roots(state: AuthorityState, peers: dict[str, Seen], now: dateti
 
 
 def _name(peer: Seen) -> str:
-    return f"{peer.kind} {peer.identity} ({peer.instance[:8]})"
+    return f"{peer.kind} {peer.identity} ({_short(peer.instance)})"
+
+
+def _short(instance: str) -> str:
+    """What it belongs to, whole, and as much of its own name as tells it from others there."""
+    of, colon, own = instance.rpartition(":")
+    return of + colon + own[:8]
 
 
 def _holder(one: Held, peer: Seen | None = None) -> str:
     if peer is not None:
         return _name(peer)
-    return f"{one.identity} ({one.holder[:8]})" if one.holder else one.identity
+    return f"{one.identity} ({_short(one.holder)})" if one.holder else one.identity

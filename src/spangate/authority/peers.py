@@ -48,8 +48,8 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A peer as it was last seen. `kind`: what it is, for people. `trusts`: fingerprints of roots. `uses`: that of the
-    root over the certificate in use; empty if it has none. `at`: when (aware, UTC).
+    """A peer as it was last seen. `kind`: what it is, for people. `trusts`: fingerprints, of our roots alone. `uses`:
+    that of the root over the certificate in use; empty if it has none. `at`: when (aware, UTC).
     """
 
     instance: str
@@ -91,6 +91,11 @@ class Peers:
         self._ended = ended
         self._seen: dict[str, Seen] = {}
         self._lives: dict[str, Life] = dict(ledger.lives())
+        # Of another run of the machine nobody is seen to end; who holds nothing any more is of no interest either.
+        holders = {one.holder for one in ledger.held(clock.now())}
+        for instance in tuple(self._lives):
+            if instance not in holders:
+                self.gone(instance)
 
     def seen(
         self,
@@ -107,23 +112,25 @@ class Peers:
         """
         if not instance or len(instance) > INSTANCE_CHARACTERS_MAX or len(trusts) > TRUSTS_MAX:
             raise YourFault("a peer's report without a name, with a long one, or with too many roots")
-        before = self._seen.get(instance)
-        if before is None and len(self._seen) >= PEERS_MAX:
+        before, ours = self._seen.get(instance), instance in RESERVED_INSTANCES
+        if before is None and len(self._seen) >= PEERS_MAX and not ours:
             raise TryAgain(f"there are more than {PEERS_MAX} peers")
         state = self._state()
         if uses and (before is None or before.uses != uses):
             for one in state.generations:
                 if one.fingerprint == uses:
                     self._ledger.replaced(instance, one.number)
-        self._seen[instance] = Seen(instance, identity, kind, trusts, uses, self._clock.now())
-        self.belongs(instance, life)
         roots = {one.fingerprint for one in state.generations}
         gone = {one.fingerprint for one in state.let_go}
+        # Of others' roots nothing is concluded, and they would be kept for everybody.
+        known = frozenset(roots | gone) & trusts
+        self._seen[instance] = Seen(instance, identity, kind, known, uses, self._clock.now())
+        self.belongs(instance, life)
         return Wanted(
             # A certificate under somebody else's root is none of ours.
             renew=uses in (roots | gone) - {state.signer.fingerprint},
             bundle=not roots <= trusts or bool(trusts & gone),
-            again=self._again(state),
+            again=self._again(state, alone=ours),
         )
 
     def belongs(self, instance: str, life: Life | None) -> None:
@@ -154,14 +161,11 @@ class Peers:
                 if one.instance not in holders:
                     self._seen.pop(one.instance, None)
 
-    def knows(self, instance: str) -> bool:
-        """Whether it has reported, and has not gone."""
-        return instance in self._seen
-
     def all(self) -> tuple[Seen, ...]:
         """Everybody who is known, silent ones too."""
         return tuple(self._seen.values())
 
-    def _again(self, state: AuthorityState) -> timedelta:
+    def _again(self, state: AuthorityState, *, alone: bool) -> timedelta:
         soon = AGAIN if state.phase is Phase.STEADY else AGAIN_SOON
-        return max(soon, timedelta(seconds=len(self._seen) / REPORTS_PER_SECOND_MAX))
+        # Without our own nothing goes on, however many others there are; and there are two of them.
+        return soon if alone else max(soon, timedelta(seconds=len(self._seen) / REPORTS_PER_SECOND_MAX))

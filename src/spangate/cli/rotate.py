@@ -97,7 +97,7 @@ def _line(found: Mapping[str, Any]) -> str:
     phase = str(found["phase"])
     waits = found["waits"]
     waiting = f"; waits for {waits[0]['who']}: {waits[0]['why']}" if waits else ""
-    more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
+    more = f" (and {found['waiting'] - 1} more)" if found["waiting"] > 1 else ""
     return f"{phase}: {_MEANING.get(phase, '')}{waiting}{more}"
 
 
@@ -119,8 +119,8 @@ def _print(out: Console, running: Running, found: Mapping[str, Any], as_json: bo
     for wait in waits[:_WAITS_SHOWN]:
         until = f" (until {wait['until']} at the latest)" if wait["until"] else ""
         out.print(f"  waits for {wait['who']}: {wait['why']}{until}")
-    if len(waits) > _WAITS_SHOWN:
-        out.print(f"  and for {len(waits) - _WAITS_SHOWN} more: --json names them")
+    if found["waiting"] > _WAITS_SHOWN:
+        out.print(f"  and for {found['waiting'] - _WAITS_SHOWN} more: --json names {len(waits)}")
     if phase != STEADY:
         for line in _store_lines(running, found):
             out.print(line)
