@@ -54,6 +54,15 @@ def test_what_was_given_at_once_is_made_up_for_with_time(shares: PodShares, cloc
     assert given(1000) == GIVEN_AT_ONCE_MAX
 
 
+def test_a_clock_that_is_set_back_shuts_nobody_out(shares: PodShares, clock: FakeClock) -> None:
+    shares.give("pod")
+    clock.advance(timedelta(hours=-1))
+    with pytest.raises(TryAgain):
+        shares.give("pod")
+    clock.advance(GIVEN_EVERY)
+    shares.give("pod")
+
+
 def test_pods_have_a_limit_and_those_who_use_nothing_make_room(
     shares: PodShares, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ NAMES_OF_POD_MAX = 32
 # on the disk, for a month.
 GIVEN_AT_ONCE_MAX = 300
 GIVEN_EVERY = timedelta(seconds=1)
-# Of a large cluster; each costs a few hundred bytes here.
+# Of a large cluster; each costs a few hundred bytes here, and each of its names as many.
 PODS_MAX = 50_000
 
 
@@ -72,14 +72,16 @@ class PodShares:
         with self._lock:
             now = self._now()
             found = self._pod(pod, now)
-            due = max(found.due, now) + GIVEN_EVERY
-            if due - now > GIVEN_AT_ONCE_MAX * GIVEN_EVERY:
+            latest = now + GIVEN_AT_ONCE_MAX * GIVEN_EVERY
+            # A clock that was set back costs nobody more than the share itself.
+            found.due = min(max(found.due, now), latest)
+            if found.due + GIVEN_EVERY > latest:
                 raise TryAgain(
                     f"this pod was given {GIVEN_AT_ONCE_MAX} certificates and tokens at once; from now on one each "
                     f"{GIVEN_EVERY.total_seconds():g} s",
                     help="use each of them until it is about to end",
                 )
-            found.due = due
+            found.due += GIVEN_EVERY
 
     def _pod(self, pod: str, now: datetime) -> _Pod:
         found = self._pods.get(pod)
