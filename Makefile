@@ -35,8 +35,11 @@ lint: $(STAMP)  ## Lint, types, layers
 check: setup lint  ## Lint and the fast tests: not end-to-end, nor the searches of tests/properties
 	$(BIN)/python -m pytest -q -m "not e2e and not thorough"
 
+# Each file stays in one process, with what its tests share; in the order of the files, so that the long ones in the
+# middle are not left to one process at the end.
+PROCESSES ?= 2
 test: setup lint  ## Everything: lint, unit, properties, conformance, docs, end-to-end
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 e2e: setup  ## Only the end-to-end tests
 	$(BIN)/python -m pytest -q -m e2e
