@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Each file stays in one process, with what its tests share; in the order of the files, so that the long ones in the
+# middle are not left to one process at the end.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check e2e lint format bench fuzz setup clean help
 
@@ -33,16 +37,13 @@ lint: $(STAMP)  ## Lint, types, layers
 	$(BIN)/lint-imports --no-cache
 
 check: setup lint  ## Lint and the fast tests: not end-to-end, nor the searches of tests/properties
-	$(BIN)/python -m pytest -q -m "not e2e and not thorough"
+	$(PYTEST) -m "not e2e and not thorough"
 
-# Each file stays in one process, with what its tests share; in the order of the files, so that the long ones in the
-# middle are not left to one process at the end.
-PROCESSES ?= 2
 test: setup lint  ## Everything: lint, unit, properties, conformance, docs, end-to-end
-	$(BIN)/python -m pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 e2e: setup  ## Only the end-to-end tests
-	$(BIN)/python -m pytest -q -m e2e
+	$(PYTEST) -m e2e
 
 bench: setup  ## Measure everything once, in small (needs h2load)
 	$(BIN)/python -m bench
