@@ -7,6 +7,7 @@ Run under `spangate run`, with an unmodified client; whatever the client library
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -54,8 +55,10 @@ def main() -> None:
     what, stop, pause = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     times = int(sys.argv[4]) if len(sys.argv) > 4 else 10**9
     done, failed, slowest = 0, [], 0.0
+    # A `run` that is killed leaves its command behind, and nobody would stop this one.
+    parent = os.getppid()
     with shop.database() as database:
-        while done < times and not stop.exists():
+        while done < times and not stop.exists() and os.getppid() == parent:
             began = time.monotonic()
             try:
                 (write if what == "writer" else read)(database)
