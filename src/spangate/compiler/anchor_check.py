@@ -1,7 +1,7 @@
 """The configuration of an Envoy that is only asked whom it lets in: TLS as the gateway's, and an echo behind it.
 
-Rules: what verifies is set as in the gateway: certificate and roots by SDS, names by matchers that come with them. Only
-the answer differs: who is not verified gets no further than the handshake, and who is hears his own words again.
+Rules: what verifies is the gateway's own piece (envoy_parts.workloads_tls). Only the answer differs: who is not
+verified gets no further than the handshake, and who is hears his own words again.
 Not here: who asks (adapters/anchor_check.py), why (docs/decisions/0033).
 """
 
@@ -14,10 +14,9 @@ from spangate.compiler.envoy_parts import (
     cluster,
     overload_manager,
     pipe,
-    sds,
     tcp,
     typed,
-    uri_names,
+    workloads_tls,
 )
 from spangate.settings import MIB
 
@@ -31,22 +30,7 @@ def check_bootstrap(
     host: str, trust_domain: str, admin_socket: str, sds_socket: str, certificate_secret: str, bundle_secret: str
 ) -> Json:
     """config.bootstrap.v3.Bootstrap; the kernel chooses the port."""
-    tls = typed(
-        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        require_client_certificate=True,
-        disable_stateless_session_resumption=True,
-        disable_stateful_session_resumption=True,
-        common_tls_context={
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
-            "tls_certificate_sds_secret_configs": [sds(certificate_secret)],
-            "combined_validation_context": {
-                "default_validation_context": {
-                    "match_typed_subject_alt_names": uri_names({"prefix": f"spiffe://{trust_domain}/"}),
-                },
-                "validation_context_sds_secret_config": sds(bundle_secret),
-            },
-        },
-    )
+    tls = workloads_tls(trust_domain, certificate_secret, bundle_secret, turn_away=True)
     echo = typed("extensions.filters.network.echo.v3.Echo")
     return bootstrap(
         "spangate-check",

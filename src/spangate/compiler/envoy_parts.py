@@ -165,3 +165,29 @@ _HTTP2_UPSTREAM: Json = {
     # Find a dead connection before a request does: an idle one is asked every half minute.
     "connection_keepalive": {"interval": "30s", "timeout": "5s"},
 }
+
+
+def workloads_tls(trust_domain: str, certificate_secret: str, bundle_secret: str, *, turn_away: bool) -> Json:
+    """extensions.transport_sockets.tls.v3.DownstreamTlsContext for workloads of `trust_domain`; those of further ones
+    come with their roots, from the certificate door.
+
+    With `turn_away`, who is not verified gets no further than the handshake; without, it has to be stopped later.
+    """
+    names: Json = {"match_typed_subject_alt_names": uri_names({"prefix": f"spiffe://{trust_domain}/"})}
+    return typed(
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        require_client_certificate=turn_away,
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+            "alpn_protocols": ["h2"],
+            "tls_certificate_sds_secret_configs": [sds(certificate_secret)],
+            "combined_validation_context": {
+                "default_validation_context": (
+                    names if turn_away else {"trust_chain_verification": "ACCEPT_UNTRUSTED", **names}
+                ),
+                "validation_context_sds_secret_config": sds(bundle_secret),
+            },
+        },
+    )

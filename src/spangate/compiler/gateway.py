@@ -22,10 +22,9 @@ from spangate.compiler.envoy_parts import (
     cluster,
     overload_manager,
     pipe,
-    sds,
     tcp,
     typed,
-    uri_names,
+    workloads_tls,
 )
 from spangate.compiler.local_replies import UNTRUSTED_POLICY, reply_mappers
 from spangate.settings import LIMITS, MIB
@@ -113,7 +112,10 @@ def gateway_bootstrap(plan: GatewayPlan) -> Json:
                 {
                     "transport_socket": {
                         "name": "envoy.transport_sockets.tls",
-                        "typed_config": _downstream_tls(plan),
+                        # Whoever has no certificate, or a bad one, is told so by the filter and stopped by the guard.
+                        "typed_config": workloads_tls(
+                            plan.trust_domain, plan.certificate_secret, plan.bundle_secret, turn_away=False
+                        ),
                     },
                     "filters": [{"name": "http", "typed_config": _connection_manager(plan)}],
                 }
@@ -161,29 +163,6 @@ def _broker(socket: str) -> Json:
         http2=False,
         connections_max=BROKER_CONNECTIONS_MAX,
         waiting_max=BROKER_WAITING_MAX,
-    )
-
-
-def _downstream_tls(plan: GatewayPlan) -> Json:
-    return typed(
-        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        # Asked for; whoever has none or a bad one is told so by the filter and stopped by the guard.
-        require_client_certificate=False,
-        disable_stateless_session_resumption=True,
-        disable_stateful_session_resumption=True,
-        common_tls_context={
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
-            "alpn_protocols": ["h2"],
-            "tls_certificate_sds_secret_configs": [sds(plan.certificate_secret)],
-            "combined_validation_context": {
-                "default_validation_context": {
-                    "trust_chain_verification": "ACCEPT_UNTRUSTED",
-                    # Those of further trust domains come with their roots, from the certificate door.
-                    "match_typed_subject_alt_names": uri_names({"prefix": f"spiffe://{plan.trust_domain}/"}),
-                },
-                "validation_context_sds_secret_config": sds(plan.bundle_secret),
-            },
-        },
     )
 
 
