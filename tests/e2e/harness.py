@@ -102,6 +102,23 @@ def eventually(probe: Callable[[], T | None], what: str, seconds: float = PATIEN
         time.sleep(0.02)
 
 
+def lines_until(program: subprocess.Popen[str], wanted: Callable[[str], bool], seconds: float = 30.0) -> list[str]:
+    """What it prints, up to the first line that is `wanted`; ended if that does not come."""
+    if program.stdout is None:
+        raise ValueError("its output is not read by pipe")
+    watchdog = threading.Timer(seconds, program.kill)
+    watchdog.start()
+    lines: list[str] = []
+    try:
+        for line in program.stdout:
+            lines.append(line)
+            if wanted(line):
+                return lines
+    finally:
+        watchdog.cancel()
+    raise AssertionError(f"it ended, or {seconds} s passed, before the line that was waited for: {lines}")
+
+
 def shop_folder(folder: Path, *, lab: bool = False) -> Path:
     """A copy of the example in `folder`; with `lab`, the second database too."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from e2e.go_programs import go_program
-from e2e.harness import CHECKOUT, TRUST_DOMAIN, Up, edit, shop_folder, spangate
+from e2e.harness import CHECKOUT, TRUST_DOMAIN, Up, edit, lines_until, shop_folder, spangate
 from fakes.mesh_ca import MeshCa, pem
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.peer_client import rotation
@@ -63,16 +63,17 @@ def test_go_spiffe_and_go_oidc_take_what_the_authority_gives(start_up: Callable[
             assert done.returncode == 0, done.stdout + done.stderr
             (root,) = rotation(SvidClient(Path(up.running["authority_socket"]), SystemKeys()))["roots"]
             new = root["fingerprint"]
-            printed, complaints = client.communicate("", timeout=30)
+            # The gate knows that its socket has it, not that the program has looked.
+            seen = lines_until(client, lambda line: read(line)["trusts"][TRUST_DOMAIN] == [new])
+            last, complaints = client.communicate("", timeout=30)
         finally:
             client.kill()
     assert client.returncode == 0, complaints
-    *seen, last = [read(line) for line in printed.splitlines()]
-    followed = [(one["uses"], sorted(one["trusts"][TRUST_DOMAIN]), one["trusts"][MESH]) for one in seen]
+    followed = [(one["uses"], sorted(one["trusts"][TRUST_DOMAIN]), one["trusts"][MESH]) for one in map(read, seen)]
     both = sorted([old, new])
     # Both are trusted before the new one signs, and the old one until nothing of it is in use.
     assert followed == [(old, both, [foreign]), (new, both, [foreign]), (new, [new], [foreign])]
-    assert last == {"uses": new, "peers": [me, me]}
+    assert read(last) == {"uses": new, "peers": [me, me]}
 
 
 def by_openid(program: str, issuer: str, text: str, subject: str) -> None:

@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -97,10 +98,19 @@ func spiffe(ctx context.Context, other string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	_ = workloadapi.WatchX509Context(ctx, &watcher{})
-	// The source has followed as well.
-	if svid, err = source.GetX509SVID(); err != nil {
-		return err
+	watch := &watcher{}
+	_ = workloadapi.WatchX509Context(ctx, watch)
+	// The source follows as well, by a stream of its own.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if svid, err = source.GetX509SVID(); err != nil {
+			return err
+		}
+		if svid.Certificates[0].Equal(watch.last) {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the source has another certificate than the watcher")
+		}
 	}
 	uses, err := rootOver(svid, source)
 	if err != nil {
@@ -160,9 +170,13 @@ func token(ctx context.Context, tokens *workloadapi.JWTSource, other string) (ma
 	}, nil
 }
 
-type watcher struct{ before string }
+type watcher struct {
+	before string
+	last   *x509.Certificate
+}
 
 func (w *watcher) OnX509ContextUpdate(update *workloadapi.X509Context) {
+	w.last = update.DefaultSVID().Certificates[0]
 	trusts := map[string][]string{}
 	for _, bundle := range update.Bundles.Bundles() {
 		trusts[bundle.TrustDomain().Name()] = fingerprints(bundle)
