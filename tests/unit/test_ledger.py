@@ -10,7 +10,7 @@ import pytest
 
 from fakes.clock import FakeClock
 from spangate.adapters.authority_store import AuthorityFile
-from spangate.authority.ledger import HeldLedger, Issued, Ledger, Life
+from spangate.authority.ledger import HeldLedger, Issued, Ledger, Life, Taker
 
 LIFE, OTHER = Life("this run", 7, "100"), Life("this run", 8, "101")
 
@@ -65,3 +65,26 @@ def test_a_process_is_known_until_its_holder_is_gone(opened: Callable[[], Ledger
     opened().given_up("b")
     opened().given_up("nobody")
     assert opened().lives() == {"a": LIFE}
+
+
+def test_who_has_been_given_a_leaf_is_known_until_it_is_out_of_use(
+    opened: Callable[[], AuthorityFile], clock: FakeClock
+) -> None:
+    def takers() -> set[Taker]:
+        return set(opened().takers(clock.now()))
+
+    one, two, lost = Taker("a", LIFE, 1), Taker("a", OTHER, 2), Taker("b", LIFE, 0, lost=True)
+    for serial, holder in enumerate("ab", 1):
+        opened().record(leaf(clock, serial, holder))
+    opened().taken([one, two, lost])
+    assert takers() == {one, two, lost}
+    # What is said last holds, and who has nothing is forgotten.
+    more = Taker("a", LIFE, 3, lost=True)
+    opened().taken([more, Taker("a", OTHER, 0), Taker("c", OTHER, 0)])
+    assert takers() == {more, lost}
+    opened().given_up("b")
+    assert takers() == {more}
+    opened().taken([lost, Taker("never signed for", LIFE, 1)])
+    assert takers() == {more}
+    clock.advance(timedelta(hours=1))
+    assert takers() == set()

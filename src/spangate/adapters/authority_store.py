@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 from spangate.authority.generations import AuthorityState, Generation, LetGo, checked
 from spangate.authority.jwt_svid import IssuedJwt
 from spangate.authority.kubernetes_token import Attested
-from spangate.authority.ledger import Held, Issued, Life
+from spangate.authority.ledger import Held, Issued, Life, Taker
 from spangate.authority.rotation import Phase
 from spangate.authority.token_addresses import Replay
 from spangate.errors import Broken, TryAgain, YourFault
@@ -71,13 +71,17 @@ CREATE INDEX IF NOT EXISTS shown_by_end ON shown (ends);
 CREATE TABLE IF NOT EXISTS lives (
   holder TEXT PRIMARY KEY, system TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS takers (
+  holder TEXT NOT NULL, system TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL, streams INTEGER NOT NULL,
+  lost INTEGER NOT NULL, PRIMARY KEY (holder, system, pid, started)
+) STRICT;
 CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
 CREATE INDEX IF NOT EXISTS issued_by_holder ON issued (holder) WHERE in_use = 1;
 """
 
 
 class AuthorityFile:
-    """A StateStore, and the Ledger of what was issued. Any thread may use it."""
+    """A StateStore, and the Ledger and Takings of what was issued. Any thread may use it."""
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Makes the file if need be. Raises YourFault for one that is none of ours, TryAgain if it cannot be used."""
@@ -270,6 +274,7 @@ class AuthorityFile:
         self._out_of_use("holder = ?", (holder,))
         with self._used() as database:
             database.execute("DELETE FROM lives WHERE holder = ?", (holder,))
+            database.execute("DELETE FROM takers WHERE holder = ?", (holder,))
 
     def belongs(self, holder: str, life: Life) -> None:
         """See authority.ledger.Ledger."""
@@ -283,6 +288,30 @@ class AuthorityFile:
         with self._used() as database:
             rows = database.execute("SELECT holder, system, pid, started FROM lives").fetchall()
         return {holder: Life(system, pid, started) for holder, system, pid, started in rows}
+
+    def taken(self, takers: Iterable[Taker]) -> None:
+        """See authority.ledger.Takings."""
+        takers = tuple(takers)
+        keys = [(one.holder, one.life.system, one.life.pid, one.life.started) for one in takers]
+        rows = [(*key, one.streams, int(one.lost)) for key, one in zip(keys, takers, strict=True) if one.has_it]
+        with self._used() as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("DELETE FROM takers WHERE holder = ? AND system = ? AND pid = ? AND started = ?", keys)
+            database.executemany("INSERT INTO takers VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.execute("COMMIT")
+
+    def takers(self, now: datetime) -> tuple[Taker, ...]:
+        """See authority.ledger.Takings."""
+        with self._used() as database:
+            database.execute(
+                "DELETE FROM takers WHERE holder NOT IN (SELECT holder FROM issued WHERE in_use = 1 AND not_after > ?)",
+                (int(now.timestamp()),),
+            )
+            rows = database.execute("SELECT holder, system, pid, started, streams, lost FROM takers").fetchall()
+        return tuple(
+            Taker(holder, Life(system, pid, started), streams, bool(lost))
+            for holder, system, pid, started, streams, lost in rows
+        )
 
     def _out_of_use(self, which: str, values: tuple[str | int, ...]) -> None:
         with self._used() as database:

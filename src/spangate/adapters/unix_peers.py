@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from spangate.adapters.process_life import life_of
+from spangate.authority.ledger import Life
 from spangate.model.unix import UnixPeer
 
 # struct ucred { pid_t pid; uid_t uid; gid_t gid; }  (unix(7), SO_PEERCRED)
@@ -61,6 +63,15 @@ class PeerProcess:
         On a kernel without pidfds of peers, whether it had this number when it connected.
         """
         return (self._pid if self.pidfd < 0 else self._pid_now()) == pid and self.alive()
+
+    def life(self) -> Life | None:
+        """The process for good, beyond the life of this one; None where the kernel does not tell. Raises Gone."""
+        pid = self._pid_now()
+        found = None if pid is None else life_of(pid)
+        # As long as it lives its number is its own.
+        if not self.alive():
+            raise Gone
+        return found
 
     def __str__(self) -> str:
         """For people; nothing is proven by it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from spangate.adapters.grpc_connection import Call, Connection
@@ -207,21 +208,13 @@ class WorkloadDoor:
         self._user_of[call] = uid
         self._streams_of[uid] += 1
         if call.method is Method.X509_SVID:
-            held = self._supply.known_svid(identity)
-            if held is not None:
-                self._supply.wait_for_svid(call, identity, held)
-            else:
-                self._work(call, self._first_svid(call, identity))
+            # Not bounded as other work: a stream has its place already, and many wait for one signature and one record.
+            process, still = self._processes[call.connection], partial(self._still, call, identity)
+            self._spawn(self._handled(call, self._supply.give(call, identity, process, still=still)))
         elif self._supply.bundles is not None:
             self._supply.wait_for_bundles(call, identity, self._supply.bundles)
         else:
             self._work(call, self._first_bundles(call, identity))
-
-    async def _first_svid(self, call: Call, identity: SpiffeId) -> None:
-        # One that nobody is given after all is said to be gone at the next look.
-        held = await self._supply.issue(identity)
-        if self._still(call, identity):
-            self._supply.wait_for_svid(call, identity, held)
 
     async def _first_bundles(self, call: Call, identity: SpiffeId) -> None:
         bundles = await self._supply.known_bundles()
@@ -252,23 +245,28 @@ class WorkloadDoor:
 
         async def answered() -> None:
             try:
-                await answer
-            except Refused as refused:
-                call.finish(refused.status, refused.message)
-            except Gone:
-                call.connection.abort()
-            except SpangateError as error:
-                call.finish(_status(error), error.message)
-            # A defect must end this call and no other, and be told.
-            except Exception as error:  # noqa: BLE001
-                call.finish(Status.INTERNAL, "a defect of the Workload API")
-                self._problem(f"the Workload API failed: {error or type(error).__name__}")
+                await self._handled(call, answer)
             finally:
                 self._work_of[uid] -= 1
                 if self._work_of[uid] <= 0:
                     del self._work_of[uid]
 
         self._spawn(answered())
+
+    async def _handled(self, call: Call, answer: Awaitable[None]) -> None:
+        """The answer, or the call's end with what was raised instead."""
+        try:
+            await answer
+        except Refused as refused:
+            call.finish(refused.status, refused.message)
+        except Gone:
+            call.connection.abort()
+        except SpangateError as error:
+            call.finish(_status(error), error.message)
+        # A defect must end this call and no other, and be told.
+        except Exception as error:  # noqa: BLE001
+            call.finish(Status.INTERNAL, "a defect of the Workload API")
+            self._problem(f"the Workload API failed: {error or type(error).__name__}")
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -8,12 +8,14 @@ Not here: giving it out, and telling the authority (workload_supply.py).
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from spangate.adapters.grpc_connection import Call, Connection
 from spangate.adapters.unix_peers import PeerProcess
+from spangate.authority.ledger import Life, Taker
 from spangate.authority.workload_api import X509Svid
 
 _HOLDER_BYTES = 16
@@ -30,7 +32,9 @@ def new_holder() -> str:
 
 @dataclass(slots=True)
 class Held:
-    """The certificate of an identity, how it is answered, and who waits for the next one."""
+    """The certificate of an identity, how it is answered, and who waits for the next one. All those of one holder share
+    `takers` and `lost`.
+    """
 
     svid: X509Svid
     # Who signed it, as far as it is known: asked just before, so that a change in between is a change.
@@ -41,15 +45,27 @@ class Held:
     holder: str
     failures: int = 0
     waiting: set[Call] = field(default_factory=set)
-    # Connections, of processes that live, over which it has been given.
-    takers: set[Connection] = field(default_factory=set)
-    # Somebody has been given it, lives, and has gone.
-    lost: bool = False
+    # Connections over which it has been given, each with its process, which lives.
+    takers: dict[Connection, Life] = field(default_factory=dict)
+    # Processes that have been given it, live, and have gone.
+    lost: set[Life] = field(default_factory=set)
 
     def spoken_for(self) -> bool:
         """Whether everybody who has been given it listens, and has been given the latest."""
         listening = {call.connection for call in self.waiting if call.delivered}
-        return not self.lost and len(self.waiting) > 0 and self.takers <= listening
+        return not self.lost and len(self.waiting) > 0 and self.takers.keys() <= listening
+
+    def listening(self) -> Counter[Life]:
+        """On how many streams each process has been given the latest."""
+        return Counter(self.takers[call.connection] for call in self.waiting if call.delivered)
+
+    def takings(self, coming: Iterable[Life]) -> dict[Life, Taker]:
+        """Which processes have it, or are about to be given it, as those that are `coming`, a stream each."""
+        streams = Counter(self.takers[call.connection] for call in self.waiting)
+        streams.update(coming)
+        listening = {call.connection for call in self.waiting}
+        lost = self.lost | {life for connection, life in self.takers.items() if connection not in listening}
+        return {life: Taker(self.holder, life, streams[life], life in lost) for life in streams.keys() | lost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +88,21 @@ class Departures:
         """The connection over which `held` was given has ended. Takes `process` over."""
         self._leaving.append(_Leaving(connection, process, held, now + ENDING_SECONDS))
 
-    def let_go(self, held_now: Iterable[Held], now: float) -> None:
-        """Whose process has ended has nothing any more; whose has not by now is lost."""
+    def let_go(self, now: float) -> bool:
+        """Whose process has ended has nothing any more; whose has not by now is lost. Whether there was anybody."""
         staying = []
         for number, one in enumerate(self._leaving):
             ended = not one.process.alive()
             if not ended and now < one.until and number < _LEAVING_MAX:
                 staying.append(one)
                 continue
-            # The same set as that of a certificate that has come in the place of this one.
-            one.held.takers.discard(one.connection)
-            if not ended:
-                one.held.lost = True
-                for held in held_now:
-                    held.lost = held.lost or held.holder == one.held.holder
+            life = one.held.takers.pop(one.connection, None)
+            if not ended and life is not None:
+                one.held.lost.add(life)
             one.process.close()
+        changed = len(staying) < len(self._leaving)
         self._leaving = staying
+        return changed
 
     def close(self) -> None:
         """Nobody is waited for any more."""

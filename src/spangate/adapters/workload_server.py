@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spangate.adapters.grpc_connection import Connection
+from spangate.adapters.process_life import ended
 from spangate.adapters.unix_peers import SystemAccounts
 from spangate.adapters.unix_server import START_SECONDS_MAX, bind, bind_for_all
 from spangate.adapters.workload_door import CONNECTIONS_MAX, Attester, WorkloadDoor
 from spangate.adapters.workload_supply import LOOK_SECONDS, Clock, Supply
+from spangate.authority.ledger import Takings
 from spangate.authority.unix_attestation import attest
 from spangate.authority.workload_api import Issuer
 from spangate.errors import Broken
@@ -70,7 +72,7 @@ class OneForUser:
 class WorkloadServer:
     """`start` returns once the socket accepts connections; `stop` once the thread has ended and the file is gone.
 
-    `listener`: a socket that listens at `path` already; its file is somebody else's to remove.
+    `listener`: a socket that listens at `path` already; its file is somebody else's to remove. `kept`: see Supply.
     """
 
     def __init__(
@@ -85,12 +87,19 @@ class WorkloadServer:
         listener: socket.socket | None = None,
         look_seconds: float = LOOK_SECONDS,
         takes_all_along: bool = False,
+        kept: Takings | None = None,
     ) -> None:
         self.path = path
         self._for_all = for_all
         self._listener = listener
         supply = Supply(
-            issuer, clock=clock, problem=problem, look_seconds=look_seconds, takes_all_along=takes_all_along
+            issuer,
+            clock=clock,
+            problem=problem,
+            look_seconds=look_seconds,
+            takes_all_along=takes_all_along,
+            kept=kept,
+            ended=ended,
         )
         self._door = WorkloadDoor(issuer, attester, supply, problem=problem, connections_max=_connections_max())
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -6,8 +6,8 @@ look. The authority is told which roots and which certificate those who listen h
 their sockets; who has been given one and does not listen is not spoken for, and a rotation waits for the end of that
 certificate, or of that process. Whatever blocks (signing, recording, asking an authority) is done in one worker
 thread, in turn.
-Not here: who asks and may have it (workload_door.py), of whom it is still known (workload_held.py), messages
-(authority/workload_api.py).
+Not here: who asks and may have it (workload_door.py), of whom it is still known (workload_held.py), also beyond the end
+of this process (workload_takers.py), messages (authority/workload_api.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +26,8 @@ from spangate.adapters.grpc_connection import Call, Connection
 from spangate.adapters.renewer import renew_at, retry_after
 from spangate.adapters.unix_peers import PeerProcess
 from spangate.adapters.workload_held import Departures, Held, new_holder
+from spangate.adapters.workload_takers import UNKNOWN, Takers
+from spangate.authority.ledger import Life, Taker, Takings
 from spangate.authority.workload_api import (
     Bundles,
     Issuer,
@@ -67,8 +70,12 @@ class Supply:
         look_seconds: float = LOOK_SECONDS,
         jitter: Callable[[], float] = _RANDOM.random,
         takes_all_along: bool = False,
+        kept: Takings | None = None,
+        ended: Callable[[Life], bool] = lambda _: False,
     ) -> None:
-        """`takes_all_along`: with this end all programs that it serves, and so the keys that they were given."""
+        """`takes_all_along`: with this end all programs that it serves, and so the keys that they were given; else
+        `kept` should outlive it. `ended`: whether a process has certainly ended.
+        """
         self._issuer = issuer
         self._clock = clock
         self._problem = problem
@@ -81,6 +88,11 @@ class Supply:
         # Which identity's certificate was given over a connection.
         self._given: dict[Connection, SpiffeId] = {}
         self._departures = Departures()
+        # Streams that are about to be given a certificate.
+        self._coming: dict[Call, tuple[SpiffeId, Life]] = {}
+        # Whether who has what may be other than it was at the last look.
+        self._moved = False
+        self._takers = Takers(kept, clock.now, self.in_worker, ended) if kept is not None else None
         self._bundle_holder = new_holder()
         self._report_at = 0.0
         # Streams of bundles, by method.
@@ -121,6 +133,7 @@ class Supply:
 
     def ended(self, call: Call) -> None:
         """It waits for nothing any more."""
+        self._moved = True
         identity = self._streams.pop(call, None)
         if identity is not None and identity in self._held:
             self._held[identity].waiting.discard(call)
@@ -135,18 +148,36 @@ class Supply:
         else:
             self._departures.left(connection, process, self._held[identity], asyncio.get_running_loop().time())
 
-    def known_svid(self, identity: SpiffeId) -> Held | None:
-        """What is there already and has not ended."""
-        held = self._held.get(identity)
-        return held if held is not None and held.svid.not_after > self._clock.now() else None
+    async def give(self, call: Call, identity: SpiffeId, process: PeerProcess, *, still: Callable[[], bool]) -> None:
+        """Gives what `identity` has, and what comes in its place, if `still` says so then. Raises Gone, and what
+        issuing and `still` raise.
+        """
+        life = UNKNOWN if self._takers is None else process.life() or UNKNOWN
+        self._coming[call] = identity, life
+        try:
+            held = await self._for_one_more(identity, life)
+            if still():
+                self._streams[call] = identity
+                held.waiting.add(call)
+                held.takers[call.connection] = life
+                self._given[call.connection] = identity
+                call.send(held.answer)
+        finally:
+            del self._coming[call]
+            self._moved = True
 
-    def wait_for_svid(self, call: Call, identity: SpiffeId, held: Held) -> None:
-        """Gives `held`, and what comes in its place."""
-        self._streams[call] = identity
-        held.waiting.add(call)
-        held.takers.add(call.connection)
-        self._given[call.connection] = identity
-        call.send(held.answer)
+    async def _for_one_more(self, identity: SpiffeId, life: Life) -> Held:
+        """What is there already, or a new one; that a process is given it has been written down."""
+        noted = ""
+        while True:
+            held = self._held.get(identity)
+            if held is None or held.svid.not_after <= self._clock.now():
+                await self.issue(identity)
+            elif self._takers is None or held.holder == noted:
+                return held
+            else:
+                noted = held.holder
+                await self._takers.comes(noted, life)
 
     def wait_for_bundles(self, call: Call, identity: SpiffeId, bundles: Bundles) -> None:
         """Gives `bundles`, and what comes in their place."""
@@ -176,11 +207,29 @@ class Supply:
         held = Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due, holder)
         if (before := self._held.get(identity)) is not None:
             held.waiting = before.waiting
-            # Who went meanwhile has been given another one, of which a new name does not speak.
-            held.lost = before.lost and before.holder == holder
-            held.takers = before.takers if before.holder == holder else {call.connection for call in before.waiting}
+            if before.holder == holder:
+                held.lost, held.takers = before.lost, before.takers
+            else:
+                await self._renamed(identity, before, held)
         self._held[identity] = held
         return held
+
+    async def _renamed(self, identity: SpiffeId, before: Held, held: Held) -> None:
+        """Who waits gets `held` under its new name, which does not speak of those who went: they have `before`."""
+        written: dict[Life, Taker] | None = None
+        while True:
+            held.takers = {call.connection: before.takers[call.connection] for call in before.waiting}
+            takings = held.takings(self._coming_for(identity))
+            if self._takers is None or takings == written:
+                break
+            # Meanwhile others may come, or go.
+            await self._takers.are(held.holder, takings)
+            written = takings
+        if self._takers is not None:
+            self._takers.succeeded(before.holder)
+
+    def _coming_for(self, identity: SpiffeId) -> Iterator[Life]:
+        return (life for known, life in self._coming.values() if known == identity)
 
     @property
     def bundles(self) -> Bundles | None:
@@ -200,6 +249,7 @@ class Supply:
             try:
                 await self._look()
                 await self._report()
+                await self._write_down()
                 told = ""
             # What is tended here must outlive any defect: without it certificates would end, unexplained.
             except Exception as error:  # noqa: BLE001
@@ -213,19 +263,55 @@ class Supply:
         if self._streams:
             await self._look_at_bundles()
         signer = await self.in_worker(self._issuer.signer) if self._held else ""
-        self._departures.let_go(self._held.values(), asyncio.get_running_loop().time())
+        self._moved |= self._departures.let_go(asyncio.get_running_loop().time())
         now = self._clock.now()
-        for identity, held in tuple(self._held.items()):
+        for identity in tuple(self._held):
+            held = self._held.get(identity)
+            if held is None:
+                continue
             if held.signer != signer:
                 held.signer, held.renew_at = signer, now
             if not held.waiting:
+                if any(self._coming_for(identity)):
+                    continue
                 if not held.takers and not held.lost:
                     del self._held[identity]
-                    await self.in_worker(partial(self._issuer.gone, held.holder))
+                    await self._gone(held.holder)
                 elif held.renew_at <= now:
                     del self._held[identity]  # whoever asks next gets a new one
+                    if self._takers is not None:
+                        self._takers.succeeded(held.holder)
             elif held.renew_at <= now:
                 await self._renew(identity, held, now)
+
+    async def _write_down(self) -> None:
+        """For whoever comes after this process; and lets go of what was given out before, and nobody has any more."""
+        if self._takers is None:
+            return
+        for held in [one for one in self._held.values() if one.lost]:
+            ended = await self._takers.ended(held.lost)
+            held.lost -= ended
+            self._moved |= bool(ended)
+        if not self._moved and not self._takers.wait:
+            return
+        self._moved = False
+        try:
+            for identity in tuple(self._held):
+                if now := self._held.get(identity):
+                    await self._takers.are(now.holder, now.takings(self._coming_for(identity)))
+        except BaseException:
+            self._moved = True
+            raise
+        listening: Counter[Life] = Counter()
+        for one in self._held.values():
+            listening.update(one.listening())
+        for holder in await self._takers.out_of_use(listening):
+            await self._gone(holder)
+
+    async def _gone(self, holder: str) -> None:
+        await self.in_worker(partial(self._issuer.gone, holder))
+        if self._takers is not None:
+            self._takers.gone(holder)
 
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""

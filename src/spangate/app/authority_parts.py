@@ -269,6 +269,7 @@ def _workload_api(parts: AuthorityParts) -> None:
         parts.inherited.workload,
         parts.say,
         peers=parts.peers,
+        kept=parts.store,
         roots=parts.roots,
     )
 

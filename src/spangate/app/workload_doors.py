@@ -33,6 +33,7 @@ from spangate.adapters.workload_server import BySelectors, WorkloadServer, raise
 from spangate.authority.ca import Authority
 from spangate.authority.federation import Roots
 from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.ledger import Takings
 from spangate.authority.peers import POD_DOOR_INSTANCE, Peers
 from spangate.authority.pod_shares import PodShares
 from spangate.authority.token_addresses import TokenAddresses
@@ -51,10 +52,11 @@ def open_workload_api(
     say: Callable[[str], None],
     *,
     peers: Peers,
+    kept: Takings,
     roots: Roots,
 ) -> None:
-    """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given; `roots`
-    are those that they are given.
+    """For processes that the intent knows by `unix`, as it says now. `peers` is told what they have been given, and
+    `kept` which they are; `roots` are those that they are given.
     """
     raise_descriptors()
     accounts = SystemAccounts()
@@ -66,6 +68,7 @@ def open_workload_api(
         clock=SystemClock(),
         problem=lambda text: say(f"Workload API: {text}"),
         listener=listener,
+        kept=kept,
     )
     stack.enter_context(server)
     looks = Periodic(watch.look, LOOK, name="selectors", problem=lambda text: say(f"Workload API: {text}"))

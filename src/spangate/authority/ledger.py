@@ -56,6 +56,36 @@ class Life:
     started: str
 
 
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """A process that has been given what `holder` has, and waits for what comes in its place on `streams` streams.
+
+    `lost`: it has it in another way, too, in which it does not wait for anything.
+    """
+
+    holder: str
+    life: Life
+    streams: int
+    lost: bool = False
+
+    @property
+    def has_it(self) -> bool:
+        """Whether it has it at all."""
+        return self.streams > 0 or self.lost
+
+
+class Takings(Protocol):
+    """Processes that share what one holder has. Any thread may use it. Every method may raise SpangateError."""
+
+    def taken(self, takers: Iterable[Taker]) -> None:
+        """What is so of each of these holders and processes from now on; those that have nothing are forgotten."""
+        ...
+
+    def takers(self, now: datetime) -> tuple[Taker, ...]:
+        """Of every holder whose leaves may be in use; others are forgotten."""
+        ...
+
+
 class Ledger(Protocol):
     """Any thread may use it. Every method may raise SpangateError."""
 
@@ -72,7 +102,7 @@ class Ledger(Protocol):
         ...
 
     def given_up(self, holder: str) -> None:
-        """`holder` is gone, and its keys with it; its process is of no interest any more."""
+        """`holder` is gone, and its keys with it; its processes are of no interest any more."""
         ...
 
     def belongs(self, holder: str, life: Life) -> None:
@@ -94,6 +124,7 @@ class HeldLedger:
         self._now = now
         self._leaves: dict[int, Issued] = {}
         self._lives: dict[str, Life] = {}
+        self._takers: dict[tuple[str, Life], Taker] = {}
         self._recorded = 0
 
     def record(self, issued: Issued) -> None:
@@ -118,6 +149,7 @@ class HeldLedger:
         """See Ledger."""
         self._forget(lambda leaf: leaf.holder == holder)
         self._lives.pop(holder, None)
+        self._forget_takers(lambda one: one == holder)
 
     def belongs(self, holder: str, life: Life) -> None:
         """See Ledger."""
@@ -126,6 +158,25 @@ class HeldLedger:
     def lives(self) -> Mapping[str, Life]:
         """See Ledger."""
         return dict(self._lives)
+
+    def taken(self, takers: Iterable[Taker]) -> None:
+        """See Takings."""
+        for one in takers:
+            if one.has_it:
+                self._takers[one.holder, one.life] = one
+            else:
+                self._takers.pop((one.holder, one.life), None)
+
+    def takers(self, now: datetime) -> tuple[Taker, ...]:
+        """See Takings."""
+        holders = {one.holder for one in self.held(now)}
+        self._forget_takers(lambda one: one not in holders)
+        return tuple(self._takers.values())
+
+    def _forget_takers(self, which: Callable[[str], bool]) -> None:
+        for holder, life in tuple(self._takers):
+            if which(holder):
+                self._takers.pop((holder, life), None)
 
     def _forget(self, which: Callable[[Issued], bool]) -> None:
         for leaf in tuple(self._leaves.values()):

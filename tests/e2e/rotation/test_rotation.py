@@ -16,12 +16,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.harness import CHECKOUT, GOOGLE, SPANGATE, Up, descendants, eventually, lines_until, shop_folder, spangate
+from e2e.harness import (
+    CHECKOUT,
+    GOOGLE,
+    SPANGATE,
+    Up,
+    descendants,
+    edit,
+    eventually,
+    lines_until,
+    shop_folder,
+    spangate,
+)
 from e2e.node_packages import CannotBeHad, node_command
 from e2e.rotation.parts import (
     HERE,
@@ -51,6 +63,7 @@ def up(emulator: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]
     folder = shop_folder(tmp_path_factory.mktemp("rotation") / "shop")
     intent = folder / "spangate.yaml"
     intent.write_text(intent.read_text() + GOOGLE.replace("}", ", subject_token: mtls}"))
+    edit(intent, ("workload: shop/checkout}", f"workload: shop/checkout, unix: {{user: {os.getuid()}}}}}"))
     found = Up(folder).wait_until_up()
     try:
         found.program("loader", "load.py")
@@ -68,25 +81,31 @@ def load(up: Up) -> Iterator[Load]:
 
 @dataclass(frozen=True)
 class Endured:
-    """What came of two rotations: `results` of each program, `told` by `--status`, `node` why none was of Node.js."""
+    """What came of two rotations: `results` of each program, `told` by `--status`, `node` why none was of Node.js, what
+    a program of `up`'s own Workload API saw, and the roots that signed at first, after the first and after the second.
+    """
 
     results: list[dict[str, Any]]
     told: dict[str, Any]
     node: str
+    seen: list[dict[str, list[str]]]
+    signers: list[str]
 
 
 @pytest.fixture(scope="module")
 def endured(up: Up) -> Iterator[Endured]:
     load = Load(up)
-    try:
-        yield endure(up, load)
-    finally:
-        load.kill()
+    with spiffe_program(up) as watcher:
+        try:
+            yield endure(up, load, watcher)
+        finally:
+            load.kill()
+            watcher.kill()
 
 
-def endure(up: Up, load: Load) -> Endured:
+def endure(up: Up, load: Load, watcher: subprocess.Popen[str]) -> Endured:
     """Two rotations, in which every part is killed. What was signed under either root that goes is tried in vain."""
-    roots = {root["fingerprint"] for root in status(up)["roots"]}
+    (first,) = [root["fingerprint"] for root in status(up)["roots"]]
     old = [Stolen(up)]
     load.start("checkout", "writer", 0.02)
     reader = load.start("reports", "reader", 0.02)
@@ -111,7 +130,7 @@ def endure(up: Up, load: Load) -> Endured:
     old[0].is_worth_nothing()
 
     old.append(Stolen(up))
-    roots |= {root["fingerprint"] for root in status(up)["roots"]}
+    (second,) = [root["fingerprint"] for root in status(up)["roots"]]
     begin(up)
     kill(up.process.pid, "standin_process")
     until(up, "NEW_ROOT_SIGNS")
@@ -127,8 +146,17 @@ def endure(up: Up, load: Load) -> Endured:
     time.sleep(3)
     for one in old:
         one.is_worth_nothing()
-    assert not roots & {root["fingerprint"] for root in told["roots"]}
-    return Endured(load.results(), told, why)
+    (third,) = [root["fingerprint"] for root in told["roots"]]
+    seen = lines_until(watcher, lambda line: json.loads(line) == {"trusts": [third], "uses": [third]})
+    watcher.communicate("", timeout=30)
+    return Endured(load.results(), told, why, [json.loads(line) for line in seen], [first, second, third])
+
+
+def spiffe_program(up: Up) -> subprocess.Popen[str]:
+    """A program of the public SPIFFE client that listens to the Workload API of `up` itself, whose end it outlives."""
+    env = os.environ | {"SPIFFE_ENDPOINT_SOCKET": f"unix://{up.running['workload_socket']}"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", SPIFFE_PROGRAM], env=env, stdin=pipe, stdout=pipe, text=True)
 
 
 def test_two_rotations_under_load_with_every_part_killed_and_no_client_notices(up: Up, endured: Endured) -> None:
@@ -139,6 +167,15 @@ def test_two_rotations_under_load_with_every_part_killed_and_no_client_notices(u
     assert len(endured.told["let_go"]) == 2
     for phase in PHASES:
         assert up.printed.count(f"rotation: {phase}") == 2, up.printed
+
+
+def test_a_program_of_the_workload_api_follows_though_the_authority_that_served_it_is_killed(endured: Endured) -> None:
+    assert len(set(endured.signers)) == 3
+    for before, after in pairwise(endured.signers):
+        both = sorted([before, after])
+        steps = [(both, before), (both, after), ([after], after)]
+        found = [endured.seen.index({"trusts": trusts, "uses": [uses]}) for trusts, uses in steps]
+        assert found == sorted(found), endured.seen
 
 
 def test_a_client_in_node_js_was_among_them(endured: Endured) -> None:

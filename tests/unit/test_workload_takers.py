@@ -1,0 +1,265 @@
+"""Which processes have a certificate of the Workload API is known beyond the end of whoever gave it out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.workload import CHECKOUT, SwitchedIssuer, raw, refusal, stream
+from spangate.adapters import workload_held
+from spangate.adapters.clock import SystemClock
+from spangate.adapters.process_life import life_of
+from spangate.adapters.workload_server import BySelectors, WorkloadServer
+from spangate.authority.ledger import Life, Taker
+from spangate.authority.rotation import AllTrustNewRoot, RootStaged
+from spangate.errors import TryAgain
+from spangate.model.unix import UnixSelectors
+
+TESTS = Path(__file__).parents[1]
+LOOK_SECONDS = 0.05
+ENDING_SECONDS = 0.3
+
+
+class Switched:
+    """Takings of an issuer's ledger that a test may break or hold up."""
+
+    def __init__(self, issuer: SwitchedIssuer) -> None:
+        self.issuer = issuer
+        self.failing: Exception | None = None
+        self.open = threading.Event()
+        self.open.set()
+        self.writes = 0
+
+    def taken(self, takers: Iterable[Taker]) -> None:
+        self.writes += 1
+        self.open.wait(10)
+        if self.failing is not None:
+            raise self.failing
+        self.issuer.ledger.taken(takers)
+
+    def takers(self, now: datetime) -> tuple[Taker, ...]:
+        return self.issuer.ledger.takers(now)
+
+
+class Site:
+    """One server after another, of the same authority."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.chmod(0o700)
+        self.path = folder / "workload.sock"
+        self.issuer = SwitchedIssuer()
+        self.kept = Switched(self.issuer)
+        self.said: list[str] = []
+        self.server = self._started()
+
+    def _started(self) -> WorkloadServer:
+        server = WorkloadServer(
+            self.issuer,
+            BySelectors({CHECKOUT: UnixSelectors(user=str(os.getuid()))}),
+            self.path,
+            clock=SystemClock(),
+            problem=self.said.append,
+            look_seconds=LOOK_SECONDS,
+            kept=self.kept,
+        )
+        server.start()
+        return server
+
+    def another(self) -> None:
+        """As after a kill: nothing is said to anybody."""
+        self.server.stop()
+        self.server = self._started()
+
+    def holders(self) -> set[str]:
+        return {one.holder for one in self.issuer.ledger.held(SystemClock().now())}
+
+    def takers(self) -> list[tuple[Life, int, bool]]:
+        return [(one.life, one.streams, one.lost) for one in self.issuer.ledger.takers(SystemClock().now())]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(workload_held, "ENDING_SECONDS", ENDING_SECONDS)
+    found = Site(tmp_path)
+    yield found
+    found.server.stop()
+
+
+@pytest.fixture
+def me() -> Life:
+    found = life_of(os.getpid())
+    assert found is not None
+    return found
+
+
+def given(site: Site, stack: ExitStack) -> Any:
+    """A stream that has been given a certificate, on a connection of its own."""
+    call = stream(stack.enter_context(raw(site.path)), "FetchX509SVID")
+    # One that nobody holds is cancelled.
+    stack.callback(call.cancel)
+    next(call)
+    return call
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def stays(condition: Callable[[], bool], seconds: float = 10 * LOOK_SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert condition(), "it does not stay so"
+        time.sleep(0.01)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fakes.workload import raw, stream
+with raw(Path(sys.argv[1])) as channel:
+    call = stream(channel, "FetchX509SVID")
+    next(call)
+    if sys.argv[3] == "once":
+        call.cancel()
+        channel.close()
+    print("given", flush=True)
+    sys.stdin.read(1)
+"""
+
+
+class Program:
+    """Another process that is given a certificate, and has it `once` or listens; ends when it is told to."""
+
+    def __init__(self, site: Site, how: str) -> None:
+        argv = [sys.executable, "-c", PROGRAM, str(site.path), str(TESTS), how]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"given\n"
+        life = life_of(self.process.pid)
+        assert life is not None
+        self.life = life
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_a_process_is_written_down_with_its_streams_before_it_is_given_anything(site: Site, me: Life) -> None:
+    with ExitStack() as stack:
+        given(site, stack)
+        assert site.takers() == [(me, 1, False)]
+        second = given(site, stack)
+        assert site.takers() == [(me, 2, False)]
+        with Program(site, "listens") as other:
+            assert set(site.takers()) == {(me, 2, False), (other.life, 1, False)}
+        until(lambda: site.takers() == [(me, 2, False)])
+        # A stream of an open connection that waits no more leaves a certificate behind.
+        second.cancel()
+        until(lambda: site.takers() == [(me, 1, True)])
+    assert site.said == []
+
+
+def test_what_cannot_be_written_down_is_not_given(site: Site) -> None:
+    site.kept.failing = TryAgain("the disk is full")
+    with raw(site.path) as channel:
+        assert refusal(stream(channel, "FetchX509SVID")) == ("UNAVAILABLE", "the disk is full")
+        site.kept.failing = None
+        listening = stream(channel, "FetchX509SVID")
+        next(listening)
+        until(lambda: [row[1:] for row in site.takers()] == [(1, False)])
+
+
+def test_many_that_come_at_once_are_written_down_at_once_and_none_is_sent_away(site: Site, me: Life) -> None:
+    with ExitStack() as stack:
+        given(site, stack)
+        channels = [stack.enter_context(raw(site.path)) for _ in range(8)]
+        site.kept.open.clear()
+        before = site.kept.writes
+        calls = [stream(channel, "FetchX509SVID") for channel in channels for _ in range(40)]
+        time.sleep(0.5)
+        site.kept.open.set()
+        for call in calls:
+            next(call)
+        assert site.takers() == [(me, 321, False)]
+        assert site.kept.writes - before < 40
+
+
+def test_the_next_one_knows_that_a_process_is_back_when_all_its_streams_are(site: Site, me: Life) -> None:
+    with ExitStack() as stack:
+        given(site, stack)
+        given(site, stack)
+        (before,) = site.holders()
+        site.another()
+        given(site, stack)
+        stays(lambda: before in site.holders())
+        given(site, stack)
+        until(lambda: before not in site.holders())
+        assert len(site.holders()) == 1
+        assert site.takers() == [(me, 2, False)]
+    assert site.said == []
+
+
+def test_the_next_one_sees_the_end_of_a_process(site: Site) -> None:
+    with ExitStack() as stack:
+        given(site, stack)
+        (before,) = site.holders()
+        with Program(site, "listens"):
+            site.another()
+            given(site, stack)
+            # It does not connect anew, and lives.
+            stays(lambda: before in site.holders())
+        until(lambda: before not in site.holders())
+
+
+def test_who_has_it_in_another_way_too_is_not_back_while_it_lives(site: Site) -> None:
+    with Program(site, "once") as other:
+        until(lambda: site.takers() == [(other.life, 0, True)])
+        (before,) = site.holders()
+        site.another()
+        stays(lambda: site.holders() == {before})
+    until(lambda: site.holders() == set())
+
+
+def test_what_a_name_that_is_given_up_stands_for_counts_until_its_processes_have_ended(site: Site, me: Life) -> None:
+    with ExitStack() as stack:
+        listening = given(site, stack)
+        with Program(site, "once") as other:
+            until(lambda: (other.life, 0, True) in site.takers())
+            time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+            (before,) = site.holders()
+            # Another root signs: all are given another one, but not who has gone.
+            site.issuer.made.step(RootStaged())
+            site.issuer.made.step(AllTrustNewRoot())
+            next(listening)
+            until(lambda: len(site.holders()) == 2)
+            stays(lambda: before in site.holders())
+        until(lambda: before not in site.holders())
+        assert site.takers() == [(me, 1, False)]
+
+
+def test_a_process_that_was_lost_and_has_ended_is_no_hindrance(site: Site, me: Life) -> None:
+    with ExitStack() as stack:
+        given(site, stack)
+        (before,) = site.holders()
+        with Program(site, "once"):
+            until(lambda: len(site.takers()) == 2)
+            time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+        until(lambda: site.takers() == [(me, 1, False)])
+        assert site.holders() == {before}
