@@ -73,14 +73,14 @@ def test_who_has_been_given_a_leaf_is_known_until_it_is_out_of_use(
     def takers() -> set[Taker]:
         return set(opened().takers(clock.now()))
 
-    one, two, lost = Taker("a", LIFE, 1), Taker("a", OTHER, 2), Taker("b", LIFE, 0, lost=True)
+    one, two, lost = Taker("a", LIFE, 1), Taker("a", OTHER, 2), Taker("b", LIFE, 0)
     for serial, holder in enumerate("ab", 1):
         opened().record(leaf(clock, serial, holder))
     opened().taken([one, two, lost])
     assert takers() == {one, two, lost}
     # What is said last holds, and who has nothing is forgotten.
-    more = Taker("a", LIFE, 3, lost=True)
-    opened().taken([more, Taker("a", OTHER, 0), Taker("c", OTHER, 0)])
+    more = Taker("a", LIFE, 3)
+    opened().taken([more], [("a", OTHER), ("c", OTHER)])
     assert takers() == {more, lost}
     opened().given_up("b")
     assert takers() == {more}

@@ -528,37 +528,6 @@ def test_who_listens_is_seen_to_follow_a_rotation_step_by_step(start: Start, qui
         until(lambda: heard(site, CHECKOUT).trusts == {new} == heard(site, None).trusts)
 
 
-def test_who_was_given_a_certificate_and_does_not_listen_holds_a_rotation_up(start: Start, quick_reports: None) -> None:
-    site = start()
-    with raw(site.path) as channel, raw(site.path) as other:
-        once = stream(channel, "FetchX509SVID")
-        next(once)
-        once.cancel()
-        listening = stream(other, "FetchX509SVID")
-        next(listening)
-        site.issuer.made.step(RootStaged())
-        site.issuer.made.step(AllTrustNewRoot())
-        next(listening)
-        time.sleep(0.5)
-        assert root_numbers(site) == [1, 2]
-
-
-def test_what_a_process_that_has_gone_may_still_use_counts_to_its_end(start: Start, quick_reports: None) -> None:
-    site = start()
-    with raw(site.path) as channel:
-        next(stream(channel, "FetchX509SVID"))
-    # The connection has ended, the process (this one) has not.
-    time.sleep(1.5)
-    with raw(site.path) as channel:
-        listening = stream(channel, "FetchX509SVID")
-        next(listening)
-        site.issuer.made.step(RootStaged())
-        site.issuer.made.step(AllTrustNewRoot())
-        new = site.issuer.made.state.signer.fingerprint
-        until(lambda: any(one.uses == new for one in site.issuer.peers.all()))
-        assert root_numbers(site) == [1, 2]
-
-
 @pytest.mark.parametrize("takes_all_along", [True, False])
 def test_a_server_that_takes_all_along_says_goodbye_for_them(start: Start, takes_all_along: bool) -> None:
     """As that of `run`; with another one, programs live on and have their certificates."""

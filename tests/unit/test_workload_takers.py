@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from fakes.workload import CHECKOUT, SwitchedIssuer, raw, refusal, stream
-from spangate.adapters import workload_held
+from spangate.adapters import workload_held, workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.process_life import life_of
 from spangate.adapters.workload_server import BySelectors, WorkloadServer
@@ -40,12 +40,12 @@ class Switched:
         self.open.set()
         self.writes = 0
 
-    def taken(self, takers: Iterable[Taker]) -> None:
+    def taken(self, takers: Iterable[Taker], gone: Iterable[tuple[str, Life]] = ()) -> None:
         self.writes += 1
         self.open.wait(10)
         if self.failing is not None:
             raise self.failing
-        self.issuer.ledger.taken(takers)
+        self.issuer.ledger.taken(takers, gone)
 
     def takers(self, now: datetime) -> tuple[Taker, ...]:
         return self.issuer.ledger.takers(now)
@@ -54,11 +54,12 @@ class Switched:
 class Site:
     """One server after another, of the same authority."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, kept: bool) -> None:
         folder.chmod(0o700)
         self.path = folder / "workload.sock"
         self.issuer = SwitchedIssuer()
         self.kept = Switched(self.issuer)
+        self._is_kept = kept
         self.said: list[str] = []
         self.server = self._started()
 
@@ -70,7 +71,7 @@ class Site:
             clock=SystemClock(),
             problem=self.said.append,
             look_seconds=LOOK_SECONDS,
-            kept=self.kept,
+            kept=self.kept if self._is_kept else None,
         )
         server.start()
         return server
@@ -83,14 +84,16 @@ class Site:
     def holders(self) -> set[str]:
         return {one.holder for one in self.issuer.ledger.held(SystemClock().now())}
 
-    def takers(self) -> list[tuple[Life, int, bool]]:
-        return [(one.life, one.streams, one.lost) for one in self.issuer.ledger.takers(SystemClock().now())]
+    def takers(self) -> list[tuple[Life, int]]:
+        return [(one.life, one.streams) for one in self.issuer.ledger.takers(SystemClock().now())]
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """That writes down who has what, if nothing else is said."""
     monkeypatch.setattr(workload_held, "ENDING_SECONDS", ENDING_SECONDS)
-    found = Site(tmp_path)
+    monkeypatch.setattr(workload_supply, "REPORT_SECONDS", LOOK_SECONDS)
+    found = Site(tmp_path, kept=getattr(request, "param", True))
     yield found
     found.server.stop()
 
@@ -163,16 +166,18 @@ class Program:
 
 def test_a_process_is_written_down_with_its_streams_before_it_is_given_anything(site: Site, me: Life) -> None:
     with ExitStack() as stack:
-        given(site, stack)
-        assert site.takers() == [(me, 1, False)]
+        first = given(site, stack)
+        assert site.takers() == [(me, 1)]
         second = given(site, stack)
-        assert site.takers() == [(me, 2, False)]
+        assert site.takers() == [(me, 2)]
         with Program(site, "listens") as other:
-            assert set(site.takers()) == {(me, 2, False), (other.life, 1, False)}
-        until(lambda: site.takers() == [(me, 2, False)])
-        # A stream of an open connection that waits no more leaves a certificate behind.
+            assert set(site.takers()) == {(me, 2), (other.life, 1)}
+        until(lambda: site.takers() == [(me, 2)])
         second.cancel()
-        until(lambda: site.takers() == [(me, 1, True)])
+        until(lambda: site.takers() == [(me, 1)])
+        # It does not wait any more, and has it.
+        first.cancel()
+        until(lambda: site.takers() == [(me, 0)])
     assert site.said == []
 
 
@@ -183,7 +188,7 @@ def test_what_cannot_be_written_down_is_not_given(site: Site) -> None:
         site.kept.failing = None
         listening = stream(channel, "FetchX509SVID")
         next(listening)
-        until(lambda: [row[1:] for row in site.takers()] == [(1, False)])
+        until(lambda: [streams for _, streams in site.takers()] == [1])
 
 
 def test_many_that_come_at_once_are_written_down_at_once_and_none_is_sent_away(site: Site, me: Life) -> None:
@@ -197,7 +202,7 @@ def test_many_that_come_at_once_are_written_down_at_once_and_none_is_sent_away(s
         site.kept.open.set()
         for call in calls:
             next(call)
-        assert site.takers() == [(me, 321, False)]
+        assert site.takers() == [(me, 321)]
         assert site.kept.writes - before < 40
 
 
@@ -212,7 +217,7 @@ def test_the_next_one_knows_that_a_process_is_back_when_all_its_streams_are(site
         given(site, stack)
         until(lambda: before not in site.holders())
         assert len(site.holders()) == 1
-        assert site.takers() == [(me, 2, False)]
+        assert site.takers() == [(me, 2)]
     assert site.said == []
 
 
@@ -228,20 +233,52 @@ def test_the_next_one_sees_the_end_of_a_process(site: Site) -> None:
         until(lambda: before not in site.holders())
 
 
-def test_who_has_it_in_another_way_too_is_not_back_while_it_lives(site: Site) -> None:
+def test_who_did_not_listen_and_lives_has_it(site: Site) -> None:
     with Program(site, "once") as other:
-        until(lambda: site.takers() == [(other.life, 0, True)])
+        until(lambda: site.takers() == [(other.life, 0)])
         (before,) = site.holders()
         site.another()
         stays(lambda: site.holders() == {before})
     until(lambda: site.holders() == set())
 
 
-def test_what_a_name_that_is_given_up_stands_for_counts_until_its_processes_have_ended(site: Site, me: Life) -> None:
+def test_a_process_that_takes_one_and_then_listens_follows(site: Site, me: Life) -> None:
+    """As SPIFFE's client for Rust does: a call to begin with, then a connection that it keeps."""
+    with raw(site.path) as channel:
+        next(stream(channel, "FetchX509SVID"))
+    until(lambda: site.takers() == [(me, 0)])
+    time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
     with ExitStack() as stack:
         listening = given(site, stack)
-        with Program(site, "once") as other:
-            until(lambda: (other.life, 0, True) in site.takers())
+        until(lambda: site.takers() == [(me, 1)])
+        site.issuer.made.step(RootStaged())
+        site.issuer.made.step(AllTrustNewRoot())
+        next(listening)
+        new = site.issuer.made.state.signing
+        until(lambda: [one.generation for one in site.issuer.ledger.held(SystemClock().now())] == [new])
+
+
+@pytest.mark.parametrize("site", [True, False], indirect=True)
+def test_who_was_given_up_and_listens_again_has_what_is_new(site: Site) -> None:
+    with ExitStack() as stack:
+        with raw(site.path) as channel:
+            next(stream(channel, "FetchX509SVID"))
+        (before,) = site.holders()
+        with Program(site, "listens"):
+            time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+            site.issuer.made.step(RootStaged())
+            site.issuer.made.step(AllTrustNewRoot())
+            until(lambda: len(site.holders()) == 2)
+            stays(lambda: before in site.holders())
+            given(site, stack)
+            until(lambda: before not in site.holders())
+
+
+@pytest.mark.parametrize("site", [True, False], indirect=True)
+def test_what_a_name_that_is_given_up_stands_for_counts_until_its_processes_have_ended(site: Site) -> None:
+    with ExitStack() as stack:
+        listening = given(site, stack)
+        with Program(site, "once"):
             time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
             (before,) = site.holders()
             # Another root signs: all are given another one, but not who has gone.
@@ -251,7 +288,6 @@ def test_what_a_name_that_is_given_up_stands_for_counts_until_its_processes_have
             until(lambda: len(site.holders()) == 2)
             stays(lambda: before in site.holders())
         until(lambda: before not in site.holders())
-        assert site.takers() == [(me, 1, False)]
 
 
 def test_a_process_that_was_lost_and_has_ended_is_no_hindrance(site: Site, me: Life) -> None:
@@ -261,5 +297,5 @@ def test_a_process_that_was_lost_and_has_ended_is_no_hindrance(site: Site, me: L
         with Program(site, "once"):
             until(lambda: len(site.takers()) == 2)
             time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
-        until(lambda: site.takers() == [(me, 1, False)])
+        until(lambda: site.takers() == [(me, 1)])
         assert site.holders() == {before}

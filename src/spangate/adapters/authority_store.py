@@ -73,7 +73,7 @@ CREATE TABLE IF NOT EXISTS lives (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS takers (
   holder TEXT NOT NULL, system TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL, streams INTEGER NOT NULL,
-  lost INTEGER NOT NULL, PRIMARY KEY (holder, system, pid, started)
+  PRIMARY KEY (holder, system, pid, started)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS issued_by_end ON issued (not_after);
 CREATE INDEX IF NOT EXISTS issued_by_holder ON issued (holder) WHERE in_use = 1;
@@ -289,15 +289,14 @@ class AuthorityFile:
             rows = database.execute("SELECT holder, system, pid, started FROM lives").fetchall()
         return {holder: Life(system, pid, started) for holder, system, pid, started in rows}
 
-    def taken(self, takers: Iterable[Taker]) -> None:
+    def taken(self, takers: Iterable[Taker], gone: Iterable[tuple[str, Life]] = ()) -> None:
         """See authority.ledger.Takings."""
-        takers = tuple(takers)
-        keys = [(one.holder, one.life.system, one.life.pid, one.life.started) for one in takers]
-        rows = [(*key, one.streams, int(one.lost)) for key, one in zip(keys, takers, strict=True) if one.has_it]
+        rows = [(one.holder, one.life.system, one.life.pid, one.life.started, one.streams) for one in takers]
+        keys = [(holder, life.system, life.pid, life.started) for holder, life in gone]
         with self._used() as database:
             database.execute("BEGIN IMMEDIATE")
             database.executemany("DELETE FROM takers WHERE holder = ? AND system = ? AND pid = ? AND started = ?", keys)
-            database.executemany("INSERT INTO takers VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT OR REPLACE INTO takers VALUES (?, ?, ?, ?, ?)", rows)
             database.execute("COMMIT")
 
     def takers(self, now: datetime) -> tuple[Taker, ...]:
@@ -307,10 +306,9 @@ class AuthorityFile:
                 "DELETE FROM takers WHERE holder NOT IN (SELECT holder FROM issued WHERE in_use = 1 AND not_after > ?)",
                 (int(now.timestamp()),),
             )
-            rows = database.execute("SELECT holder, system, pid, started, streams, lost FROM takers").fetchall()
+            rows = database.execute("SELECT holder, system, pid, started, streams FROM takers").fetchall()
         return tuple(
-            Taker(holder, Life(system, pid, started), streams, bool(lost))
-            for holder, system, pid, started, streams, lost in rows
+            Taker(holder, Life(system, pid, started), streams) for holder, system, pid, started, streams in rows
         )
 
     def _out_of_use(self, which: str, values: tuple[str | int, ...]) -> None:

@@ -1,7 +1,8 @@
 """Certificates that the Workload API has given out: to whom, and of whom it is still known.
 
-Rules: everybody who has been given a certificate counts until it is seen that its process has ended. Who ends a
-connection and lives has the certificate and is not heard of any more: it is lost, and nothing is said of it again.
+Rules: everybody who has been given a certificate counts until it is seen that its process has ended. A process follows
+as long as it listens on a stream; one that lives and listens on none has the certificate and is not heard of any more:
+it is lost, until it listens again. One that the kernel does not tell apart has to listen on each of its connections.
 Not here: giving it out, and telling the authority (workload_supply.py).
 """
 
@@ -15,7 +16,8 @@ from datetime import datetime
 
 from spangate.adapters.grpc_connection import Call, Connection
 from spangate.adapters.unix_peers import PeerProcess
-from spangate.authority.ledger import Life, Taker
+from spangate.adapters.workload_takers import UNKNOWN
+from spangate.authority.ledger import Life
 from spangate.authority.workload_api import X509Svid
 
 _HOLDER_BYTES = 16
@@ -47,25 +49,29 @@ class Held:
     waiting: set[Call] = field(default_factory=set)
     # Connections over which it has been given, each with its process, which lives.
     takers: dict[Connection, Life] = field(default_factory=dict)
-    # Processes that have been given it, live, and have gone.
+    # Processes that have been given it, live, and do not listen.
     lost: set[Life] = field(default_factory=set)
 
     def spoken_for(self) -> bool:
         """Whether everybody who has been given it listens, and has been given the latest."""
-        listening = {call.connection for call in self.waiting if call.delivered}
-        return not self.lost and len(self.waiting) > 0 and self.takers.keys() <= listening
+        if self.lost or not self.waiting or not all(call.delivered for call in self.waiting):
+            return False
+        waiting, lives = {call.connection for call in self.waiting}, self._waiting().keys() - {UNKNOWN}
+        return all(connection in waiting or life in lives for connection, life in self.takers.items())
 
-    def listening(self) -> Counter[Life]:
-        """On how many streams each process has been given the latest."""
-        return Counter(self.takers[call.connection] for call in self.waiting if call.delivered)
+    def listening(self) -> dict[Life, int]:
+        """On how many streams each process waits that has been given the latest on all of them."""
+        slow = {self.takers[call.connection] for call in self.waiting if not call.delivered}
+        return {life: streams for life, streams in self._waiting().items() if life not in slow}
 
-    def takings(self, coming: Iterable[Life]) -> dict[Life, Taker]:
-        """Which processes have it, or are about to be given it, as those that are `coming`, a stream each."""
-        streams = Counter(self.takers[call.connection] for call in self.waiting)
-        streams.update(coming)
-        listening = {call.connection for call in self.waiting}
-        lost = self.lost | {life for connection, life in self.takers.items() if connection not in listening}
-        return {life: Taker(self.holder, life, streams[life], life in lost) for life in streams.keys() | lost}
+    def streams(self, coming: Iterable[Life]) -> dict[Life, int]:
+        """On how many streams each process waits that has it, or will be given it as those that are `coming`."""
+        found = self._waiting()
+        found.update(coming)
+        return {life: found[life] for life in found.keys() | self.lost | set(self.takers.values())}
+
+    def _waiting(self) -> Counter[Life]:
+        return Counter(self.takers[call.connection] for call in self.waiting)
 
 
 @dataclass(frozen=True, slots=True)

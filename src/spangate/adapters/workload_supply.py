@@ -27,7 +27,7 @@ from spangate.adapters.renewer import renew_at, retry_after
 from spangate.adapters.unix_peers import PeerProcess
 from spangate.adapters.workload_held import Departures, Held, new_holder
 from spangate.adapters.workload_takers import UNKNOWN, Takers
-from spangate.authority.ledger import Life, Taker, Takings
+from spangate.authority.ledger import Life, Takings
 from spangate.authority.workload_api import (
     Bundles,
     Issuer,
@@ -92,7 +92,7 @@ class Supply:
         self._coming: dict[Call, tuple[SpiffeId, Life]] = {}
         # Whether who has what may be other than it was at the last look.
         self._moved = False
-        self._takers = Takers(kept, clock.now, self.in_worker, ended) if kept is not None else None
+        self._takers = Takers(kept, clock.now, self.in_worker, ended)
         self._bundle_holder = new_holder()
         self._report_at = 0.0
         # Streams of bundles, by method.
@@ -152,7 +152,7 @@ class Supply:
         """Gives what `identity` has, and what comes in its place, if `still` says so then. Raises Gone, and what
         issuing and `still` raise.
         """
-        life = UNKNOWN if self._takers is None else process.life() or UNKNOWN
+        life = process.life() or UNKNOWN
         self._coming[call] = identity, life
         try:
             held = await self._for_one_more(identity, life)
@@ -173,7 +173,7 @@ class Supply:
             held = self._held.get(identity)
             if held is None or held.svid.not_after <= self._clock.now():
                 await self.issue(identity)
-            elif self._takers is None or held.holder == noted:
+            elif held.holder == noted:
                 return held
             else:
                 noted = held.holder
@@ -216,17 +216,16 @@ class Supply:
 
     async def _renamed(self, identity: SpiffeId, before: Held, held: Held) -> None:
         """Who waits gets `held` under its new name, which does not speak of those who went: they have `before`."""
-        written: dict[Life, Taker] | None = None
+        written: dict[Life, int] | None = None
         while True:
             held.takers = {call.connection: before.takers[call.connection] for call in before.waiting}
-            takings = held.takings(self._coming_for(identity))
-            if self._takers is None or takings == written:
+            streams = held.streams(self._coming_for(identity))
+            if streams == written:
                 break
             # Meanwhile others may come, or go.
-            await self._takers.are(held.holder, takings)
-            written = takings
-        if self._takers is not None:
-            self._takers.succeeded(before.holder)
+            await self._takers.are(held.holder, streams)
+            written = streams
+        self._takers.succeeded(before.holder)
 
     def _coming_for(self, identity: SpiffeId) -> Iterator[Life]:
         return (life for known, life in self._coming.values() if known == identity)
@@ -279,26 +278,23 @@ class Supply:
                     await self._gone(held.holder)
                 elif held.renew_at <= now:
                     del self._held[identity]  # whoever asks next gets a new one
-                    if self._takers is not None:
-                        self._takers.succeeded(held.holder)
+                    self._takers.succeeded(held.holder)
             elif held.renew_at <= now:
                 await self._renew(identity, held, now)
 
     async def _write_down(self) -> None:
         """For whoever comes after this process; and lets go of what was given out before, and nobody has any more."""
-        if self._takers is None:
-            return
         for held in [one for one in self._held.values() if one.lost]:
-            ended = await self._takers.ended(held.lost)
-            held.lost -= ended
-            self._moved |= bool(ended)
+            found = await self._takers.ended(held.lost) | (held.listening().keys() - {UNKNOWN})
+            self._moved |= bool(found & held.lost)
+            held.lost -= found
         if not self._moved and not self._takers.wait:
             return
         self._moved = False
         try:
             for identity in tuple(self._held):
                 if now := self._held.get(identity):
-                    await self._takers.are(now.holder, now.takings(self._coming_for(identity)))
+                    await self._takers.are(now.holder, now.streams(self._coming_for(identity)))
         except BaseException:
             self._moved = True
             raise
@@ -310,8 +306,7 @@ class Supply:
 
     async def _gone(self, holder: str) -> None:
         await self.in_worker(partial(self._issuer.gone, holder))
-        if self._takers is not None:
-            self._takers.gone(holder)
+        self._takers.gone(holder)
 
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""

@@ -1,8 +1,9 @@
-"""Which processes have been given a certificate, written down for whoever comes after this process.
+"""Which processes have a certificate that is given out no more; and, for whoever comes after this process, any at all.
 
-Rules: a process is written down before it is given anything, with the number of its streams. Of what an earlier process
-gave out it is known that nobody has it any more once each of its processes has ended, or waits here on as many streams
-as there: over each it has been given what is new. Who had it in another way, too, must have ended.
+Rules: a process is written down before it is given anything, with the number of its streams. Nobody has what is given
+out no more once each of its processes has ended, or waits here: on as many streams as it did where it was given it, so
+that each part of it has been given what is new. What a process took and closed its stream itself is its own affair: if
+it waits on another one, it is taken to use what comes over that.
 Many that come at once are written down at once.
 Not here: giving it out (workload_supply.py), the file (authority_store.py).
 """
@@ -26,22 +27,25 @@ class Takers:
 
     def __init__(
         self,
-        kept: Takings,
+        kept: Takings | None,
         now: Callable[[], datetime],
         in_worker: Callable[[Callable[[], Any]], Awaitable[Any]],
         ended: Callable[[Life], bool],
     ) -> None:
-        """Reads what there is. `in_worker` runs what may block; `ended` says whether a process has certainly ended."""
+        """Reads what there is; without `kept` nothing is written down. `in_worker` runs what may block; `ended` says
+        whether a process has certainly ended.
+        """
         self._kept = kept
         self._in_worker = in_worker
         self._ended = ended
-        # What is written down, or about to be: by holder and process.
-        self._now: dict[str, dict[Life, Taker]] = {}
+        # The streams of each process, as they are written down, or about to be: by holder.
+        self._now: dict[str, dict[Life, int]] = {}
         # Of holders under whose names nothing is given out any more.
-        self._former: dict[str, dict[Life, Taker]] = {}
-        for one in kept.takers(now()):
-            self._former.setdefault(one.holder, {})[one.life] = one
-        self._pending: dict[tuple[str, Life], Taker] = {}
+        self._former: dict[str, dict[Life, int]] = {}
+        for one in kept.takers(now()) if kept is not None else ():
+            self._former.setdefault(one.holder, {})[one.life] = one.streams
+        # None: it has nothing any more.
+        self._pending: dict[tuple[str, Life], int | None] = {}
         self._next: asyncio.Future[None] | None = None
         self._turn = asyncio.Lock()
 
@@ -52,29 +56,29 @@ class Takers:
 
     async def comes(self, holder: str, life: Life) -> None:
         """One more stream of that process is about to be given what `holder` has."""
-        takers = self._former[holder] if holder in self._former else self._now.setdefault(holder, {})
-        before = takers.get(life, Taker(holder, life, 0))
-        takers[life] = Taker(holder, life, before.streams + 1, before.lost)
-        await self._write([takers[life]])
+        streams = self._former[holder] if holder in self._former else self._now.setdefault(holder, {})
+        streams[life] = streams.get(life, 0) + 1
+        await self._write({(holder, life): streams[life]})
 
-    async def are(self, holder: str, takers: Mapping[Life, Taker]) -> None:
+    async def are(self, holder: str, streams: Mapping[Life, int]) -> None:
         """Who has what `holder` has, or is about to be given it."""
         before = self._now.get(holder, {})
-        changed = [one for life, one in takers.items() if before.get(life) != one]
-        changed += [Taker(holder, life, 0) for life in before if life not in takers]
-        self._now[holder] = dict(takers)
+        changed: dict[tuple[str, Life], int | None] = {
+            (holder, life): count for life, count in streams.items() if before.get(life) != count
+        }
+        changed.update(((holder, life), None) for life in before if life not in streams)
+        self._now[holder] = dict(streams)
         if changed or self._pending:
             await self._write(changed)
+
+    def succeeded(self, holder: str) -> None:
+        """Nothing is given out under that name any more; who waits has been given something else, stream for stream."""
+        self._former[holder] = dict.fromkeys(self._now.pop(holder, {}), 0)
 
     def gone(self, holder: str) -> None:
         """Nobody has it: nothing is written down of it any more."""
         self._now.pop(holder, None)
         self._former.pop(holder, None)
-
-    def succeeded(self, holder: str) -> None:
-        """Nothing is given out under that name any more."""
-        if takers := self._now.pop(holder, None):
-            self._former[holder] = takers
 
     async def out_of_use(self, listening: Mapping[Life, int]) -> list[str]:
         """The former holders of which nobody has anything. `listening`: on how many streams each process has been given
@@ -82,14 +86,13 @@ class Takers:
         """
         if not self._former:
             return []
-        former = {holder: tuple(takers.values()) for holder, takers in self._former.items()}
+        away = {
+            holder: tuple(life for life, count in streams.items() if not _is_back(life, count, listening))
+            for holder, streams in self._former.items()
+        }
 
         def unused() -> list[str]:
-            return [
-                holder
-                for holder, takers in former.items()
-                if all(_is_back(one, listening) or self._ended(one.life) for one in takers)
-            ]
+            return [holder for holder, lives in away.items() if all(map(self._ended, lives))]
 
         found: list[str] = await self._in_worker(unused)
         return found
@@ -100,23 +103,27 @@ class Takers:
         found: set[Life] = await self._in_worker(lambda: {life for life in asked if self._ended(life)})
         return found
 
-    async def _write(self, rows: Iterable[Taker]) -> None:
-        self._pending.update(((one.holder, one.life), one) for one in rows)
+    async def _write(self, streams: Mapping[tuple[str, Life], int | None]) -> None:
+        if self._kept is None:
+            return
+        self._pending.update(streams)
         if self._next is None:
-            self._next = asyncio.ensure_future(self._write_pending())
+            self._next = asyncio.ensure_future(self._write_pending(self._kept))
         await asyncio.shield(self._next)
 
-    async def _write_pending(self) -> None:
+    async def _write_pending(self, kept: Takings) -> None:
         # What comes while something is being written waits for the next time.
         async with self._turn:
             rows, self._pending, self._next = self._pending, {}, None
+            takers = tuple(Taker(holder, life, count) for (holder, life), count in rows.items() if count is not None)
+            gone = tuple(key for key, count in rows.items() if count is None)
             try:
-                await self._in_worker(partial(self._kept.taken, tuple(rows.values())))
+                await self._in_worker(partial(kept.taken, takers, gone))
             except BaseException:
                 # With what comes next, but for what is known better by now.
                 self._pending = rows | self._pending
                 raise
 
 
-def _is_back(one: Taker, listening: Mapping[Life, int]) -> bool:
-    return one.life != UNKNOWN and not one.lost and listening.get(one.life, 0) >= one.streams
+def _is_back(life: Life, streams: int, listening: Mapping[Life, int]) -> bool:
+    return life != UNKNOWN and listening.get(life, 0) >= max(streams, 1)

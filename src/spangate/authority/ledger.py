@@ -58,27 +58,20 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Taker:
-    """A process that has been given what `holder` has, and waits for what comes in its place on `streams` streams.
-
-    `lost`: it has it in another way, too, in which it does not wait for anything.
+    """A process that has been given what `holder` has, and waits for what comes in its place on `streams` streams, if
+    it does so at all.
     """
 
     holder: str
     life: Life
     streams: int
-    lost: bool = False
-
-    @property
-    def has_it(self) -> bool:
-        """Whether it has it at all."""
-        return self.streams > 0 or self.lost
 
 
 class Takings(Protocol):
     """Processes that share what one holder has. Any thread may use it. Every method may raise SpangateError."""
 
-    def taken(self, takers: Iterable[Taker]) -> None:
-        """What is so of each of these holders and processes from now on; those that have nothing are forgotten."""
+    def taken(self, takers: Iterable[Taker], gone: Iterable[tuple[str, Life]] = ()) -> None:
+        """What is so of each of these holders and processes from now on; those that are `gone` have nothing."""
         ...
 
     def takers(self, now: datetime) -> tuple[Taker, ...]:
@@ -159,13 +152,11 @@ class HeldLedger:
         """See Ledger."""
         return dict(self._lives)
 
-    def taken(self, takers: Iterable[Taker]) -> None:
+    def taken(self, takers: Iterable[Taker], gone: Iterable[tuple[str, Life]] = ()) -> None:
         """See Takings."""
-        for one in takers:
-            if one.has_it:
-                self._takers[one.holder, one.life] = one
-            else:
-                self._takers.pop((one.holder, one.life), None)
+        for key in gone:
+            self._takers.pop(key, None)
+        self._takers.update(((one.holder, one.life), one) for one in takers)
 
     def takers(self, now: datetime) -> tuple[Taker, ...]:
         """See Takings."""
