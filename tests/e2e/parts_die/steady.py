@@ -1,8 +1,8 @@
 """A program with Google's client for Python, unchanged: steady reads, transactions and commits until a line on stdin.
 
 It prints `ready` after the first of each kind, and at the end one JSON object: how often each kind succeeded, how long
-the slowest took, every failure that came out of the library, and how often the emulator had no room. Whether each commit
-that it took for done is there exactly once, it checks itself.
+the slowest took, every failure that came out of the library, and how often the emulator had no room. Whether each
+commit that it took for done is there exactly once, it checks itself.
 """
 
 from __future__ import annotations
