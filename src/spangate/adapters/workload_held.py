@@ -1,8 +1,9 @@
 """Certificates that the Workload API has given out: to whom, and of whom it is still known.
 
-Rules: everybody who has been given a certificate counts until it is seen that its process has ended. A process follows
-as long as it listens on a stream; one that lives and listens on none has the certificate and is not heard of any more:
-it is lost, until it listens again. One that the kernel does not tell apart has to listen on each of its connections.
+Rules: everybody who has been given a certificate counts until it is seen that its process has ended. A process is taken
+to use what it was given last: one that listens on a stream follows, and so does one that asks again and again, as long
+as nothing is newer than what it got. One that lives, listens on none and was given less is lost until it asks again.
+One that the kernel does not tell apart has to listen on each of its connections.
 Not here: giving it out, and telling the authority (workload_supply.py).
 """
 
@@ -51,13 +52,35 @@ class Held:
     takers: dict[Connection, Life] = field(default_factory=dict)
     # Processes that have been given it, live, and do not listen.
     lost: set[Life] = field(default_factory=set)
+    # The answer that each process was given last, as far as it has certainly reached its socket.
+    last: dict[Life, bytes] = field(default_factory=dict)
+
+    def tell(self, call: Call) -> None:
+        """Gives the answer to one who waits."""
+        call.send(self.answer)
+        life = self.takers[call.connection]
+        if life != UNKNOWN and call.delivered:
+            self.last[life] = self.answer
 
     def spoken_for(self) -> bool:
-        """Whether everybody who has been given it listens, and has been given the latest."""
-        if self.lost or not self.waiting or not all(call.delivered for call in self.waiting):
+        """Whether everybody who has been given it has been given the latest, or listens and so has."""
+        if not (self.takers or self.lost) or not all(call.delivered for call in self.waiting):
             return False
-        waiting, lives = {call.connection for call in self.waiting}, self._waiting().keys() - {UNKNOWN}
-        return all(connection in waiting or life in lives for connection, life in self.takers.items())
+        waiting = {call.connection for call in self.waiting}
+        follow = (self._waiting().keys() - {UNKNOWN}) | self.up_to_date()
+        return self.lost <= follow and all(
+            connection in waiting or life in follow for connection, life in self.takers.items()
+        )
+
+    def up_to_date(self) -> set[Life]:
+        """Processes that were given the latest last, whether they go on to listen or not."""
+        return {life for life, answer in self.last.items() if answer == self.answer}
+
+    def forget(self) -> None:
+        """Who has nothing any more was given nothing."""
+        lives = self.lost | set(self.takers.values())
+        for life in self.last.keys() - lives:
+            del self.last[life]
 
     def listening(self) -> dict[Life, int]:
         """On how many streams each process waits that has been given the latest on all of them."""

@@ -2,10 +2,10 @@
 
 Rules: one certificate and key serve all processes of an identity; they are in memory only, made when first asked for,
 and made anew in time, or when another signer signs. A change of roots or token keys reaches every open stream within a
-look. The authority is told which roots and which certificate those who listen have been given, once it has reached
-their sockets; who has been given one and does not listen is not spoken for, and a rotation waits for the end of that
-certificate, or of that process. Whatever blocks (signing, recording, asking an authority) is done in one worker
-thread, in turn.
+look, and whoever asks is given nothing older than that. The authority is told which roots and which certificate those
+have been given who asked, once it has reached their sockets; who was given something older and does not listen is not
+spoken for, and a rotation waits until it asks again, or for the end of that certificate, or of that process. Whatever
+blocks (signing, recording, asking an authority) is done in one worker thread, in turn.
 Not here: who asks and may have it (workload_door.py), of whom it is still known (workload_held.py), also beyond the end
 of this process (workload_takers.py), messages (authority/workload_api.py).
 """
@@ -85,6 +85,8 @@ class Supply:
         self._held: dict[SpiffeId, Held] = {}
         self._issuing: dict[SpiffeId, asyncio.Future[Held]] = {}
         self._bundles: Bundles | None = None
+        self._bundles_until = 0.0
+        self._asking: asyncio.Future[Bundles] | None = None
         # Which identity's certificate was given over a connection.
         self._given: dict[Connection, SpiffeId] = {}
         self._departures = Departures()
@@ -161,7 +163,7 @@ class Supply:
                 held.waiting.add(call)
                 held.takers[call.connection] = life
                 self._given[call.connection] = identity
-                call.send(held.answer)
+                held.tell(call)
         finally:
             del self._coming[call]
             self._moved = True
@@ -169,6 +171,7 @@ class Supply:
     async def _for_one_more(self, identity: SpiffeId, life: Life) -> Held:
         """What is there already, or a new one; that a process is given it has been written down."""
         noted = ""
+        await self.known_bundles()
         while True:
             held = self._held.get(identity)
             if held is None or held.svid.not_after <= self._clock.now():
@@ -208,7 +211,7 @@ class Supply:
         if (before := self._held.get(identity)) is not None:
             held.waiting = before.waiting
             if before.holder == holder:
-                held.lost, held.takers = before.lost, before.takers
+                held.lost, held.takers, held.last = before.lost, before.takers, before.last
             else:
                 await self._renamed(identity, before, held)
         self._held[identity] = held
@@ -232,14 +235,32 @@ class Supply:
 
     @property
     def bundles(self) -> Bundles | None:
-        """Those of the last look, if there was one."""
-        return self._bundles
+        """Those of the last look, if that was just now."""
+        return self._bundles if asyncio.get_running_loop().time() < self._bundles_until else None
 
     async def known_bundles(self) -> Bundles:
-        """Those of the last look, or of now."""
-        if self._bundles is None:
-            self._bundles = await self.in_worker(self._issuer.bundles)
-        return self._bundles
+        """Those of now, or of less than a look ago: who asks once is not told of a change later. Those of before while
+        the authority does not answer.
+        """
+        if (known := self.bundles) is not None:
+            return known
+        try:
+            return await self._bundles_now()
+        except SpangateError:
+            if self._bundles is None:
+                raise
+            return self._bundles
+
+    async def _bundles_now(self) -> Bundles:
+        """Asked of the authority once for all who come meanwhile."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._look_at_bundles())
+        asking = self._asking
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            if asking.done() and self._asking is asking:
+                self._asking = None
 
     async def _look_again(self) -> None:
         told = ""
@@ -259,8 +280,8 @@ class Supply:
 
     async def _look(self) -> None:
         """Tells whoever waits of what has changed since the last look."""
-        if self._streams:
-            await self._look_at_bundles()
+        if self._streams or self._held:
+            await self._bundles_now()
         signer = await self.in_worker(self._issuer.signer) if self._held else ""
         self._moved |= self._departures.let_go(asyncio.get_running_loop().time())
         now = self._clock.now()
@@ -288,6 +309,7 @@ class Supply:
             found = await self._takers.ended(held.lost) | (held.listening().keys() - {UNKNOWN})
             self._moved |= bool(found & held.lost)
             held.lost -= found
+            held.forget()
         if not self._moved and not self._takers.wait:
             return
         self._moved = False
@@ -299,9 +321,12 @@ class Supply:
             self._moved = True
             raise
         listening: Counter[Life] = Counter()
+        up_to_date: set[Life] = set()
         for one in self._held.values():
+            one.forget()
             listening.update(one.listening())
-        for holder in await self._takers.out_of_use(listening):
+            up_to_date |= one.up_to_date()
+        for holder in await self._takers.out_of_use(listening, up_to_date):
             await self._gone(holder)
 
     async def _gone(self, holder: str) -> None:
@@ -333,10 +358,14 @@ class Supply:
         pem = self._bundles.x509_pem.get(trust_domain) if self._bundles else None
         return fingerprints(pem) if pem else frozenset()
 
-    async def _look_at_bundles(self) -> None:
+    async def _look_at_bundles(self) -> Bundles:
+        """Those of now; tells of a change."""
+        # Also if it fails: an authority that is away is asked once in a look, and not by everybody who comes.
+        self._bundles_until = asyncio.get_running_loop().time() + self._look_seconds
         bundles = await self.in_worker(self._issuer.bundles)
+        self._bundles_until = asyncio.get_running_loop().time() + self._look_seconds
         if bundles == self._bundles:
-            return
+            return bundles
         self._bundles = bundles
         for method, streams in self._bundle_streams.items():
             answer = _BUNDLE_ANSWERS[method](bundles)
@@ -344,6 +373,7 @@ class Supply:
                 call.send(answer)
         for held in tuple(self._held.values()):
             self._tell(held, x509_svid_answer(held.svid, bundles))
+        return bundles
 
     async def _renew(self, identity: SpiffeId, held: Held, now: datetime) -> None:
         try:
@@ -362,7 +392,7 @@ class Supply:
     def _tell(held: Held, answer: bytes) -> None:
         held.answer = answer
         for call in tuple(held.waiting):
-            call.send(answer)
+            held.tell(call)
 
 
 _BUNDLE_ANSWERS: dict[Method, Callable[[Bundles], bytes]] = {

@@ -3,7 +3,7 @@
 Rules: a process is written down before it is given anything, with the number of its streams. Nobody has what is given
 out no more once each of its processes has ended, or waits here: on as many streams as it did where it was given it, so
 that each part of it has been given what is new. What a process took and closed its stream itself is its own affair: if
-it waits on another one, it is taken to use what comes over that.
+it waits on another one, or asked again, it is taken to use what it was given so.
 Many that come at once are written down at once.
 Not here: giving it out (workload_supply.py), the file (authority_store.py).
 """
@@ -11,7 +11,7 @@ Not here: giving it out (workload_supply.py), the file (authority_store.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -80,14 +80,14 @@ class Takers:
         self._now.pop(holder, None)
         self._former.pop(holder, None)
 
-    async def out_of_use(self, listening: Mapping[Life, int]) -> list[str]:
+    async def out_of_use(self, listening: Mapping[Life, int], up_to_date: Set[Life] = frozenset()) -> list[str]:
         """The former holders of which nobody has anything. `listening`: on how many streams each process has been given
-        the latest.
+        the latest; `up_to_date`: those that were given it last, also if they listen no more.
         """
         if not self._former:
             return []
         away = {
-            holder: tuple(life for life, count in streams.items() if not _is_back(life, count, listening))
+            holder: tuple(life for life, count in streams.items() if not _is_back(life, count, listening, up_to_date))
             for holder, streams in self._former.items()
         }
 
@@ -125,5 +125,7 @@ class Takers:
                 raise
 
 
-def _is_back(life: Life, streams: int, listening: Mapping[Life, int]) -> bool:
-    return life != UNKNOWN and listening.get(life, 0) >= max(streams, 1)
+def _is_back(life: Life, streams: int, listening: Mapping[Life, int], up_to_date: Set[Life]) -> bool:
+    # Where it listened, a part of it that only asks says nothing of those that have not connected anew yet.
+    asked_again = not streams and life in up_to_date
+    return life != UNKNOWN and (asked_again or listening.get(life, 0) >= max(streams, 1))
