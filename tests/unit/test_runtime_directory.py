@@ -82,3 +82,22 @@ def test_a_log_begins_anew_with_each_start(tmp_path: Path) -> None:
     state.make()
     state.fresh_log("gateway").write_text("Address already in use")
     assert not state.fresh_log("gateway").exists()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_nothing_is_made_where_others_may_write(tmp_path: Path, mode: int) -> None:
+    """They could exchange the folder for one of theirs, and with it sockets and Envoy's configuration."""
+    tmp_path.chmod(mode)
+    with runtime_directory() as directory:
+        assert directory.parent != tmp_path
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make what is another user's")
+def test_nothing_is_made_in_a_folder_of_another_user(tmp_path: Path) -> None:
+    """`su` keeps the variable of the user from whom one comes."""
+    os.chown(tmp_path, 12345, 12345)
+    try:
+        with runtime_directory() as directory:
+            assert directory.parent != tmp_path
+    finally:
+        os.chown(tmp_path, os.getuid(), os.getgid())

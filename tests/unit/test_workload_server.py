@@ -41,6 +41,7 @@ from spangate.adapters import workload_door, workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
 from spangate.adapters.unix_peers import Gone
+from spangate.adapters.unix_server import bind_for_all
 from spangate.adapters.workload_server import BySelectors, OneForUser, WorkloadServer
 from spangate.authority.anchors import DomainBundle
 from spangate.authority.rotation import AllTrustNewRoot, AllUseSigner, RootStaged
@@ -675,6 +676,37 @@ def test_a_socket_for_all_needs_a_directory_that_nobody_else_may_write(start: St
         with pytest.raises(YourFault, match="could put a socket of their own"):
             start(for_all=True)
     folder.chmod(0o700)
+
+
+def test_nobody_else_may_exchange_what_leads_to_a_socket_for_all(tmp_path: Path) -> None:
+    """By the name of a directory further up, or of a link."""
+    up, inner = tmp_path / "up", tmp_path / "up" / "inner"
+    inner.mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to("up/../up/inner")
+    for path in (inner / "w.sock", link / "w.sock", inner / ".." / "inner" / "w.sock"):
+        bind_for_all(path).close()
+        up.chmod(0o777)
+        with pytest.raises(YourFault, match=f"other users may write in `{up}`"):
+            bind_for_all(path)
+        # As in /tmp: what is ours stays.
+        up.chmod(0o1777)
+        bind_for_all(path).close()
+        up.chmod(0o755)
+    with pytest.raises(YourFault, match="No such file"):
+        bind_for_all(tmp_path / "none" / "w.sock")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(YourFault, match="symbolic links"):
+        bind_for_all(tmp_path / "loop" / "w.sock")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make what is another user's")
+def test_a_link_of_somebody_else_leads_to_no_socket_for_all(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "link").symlink_to("own")
+    os.lchown(tmp_path / "link", 12345, 12345)
+    with pytest.raises(YourFault, match="could put a socket of their own"):
+        bind_for_all(tmp_path / "link" / "w.sock")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")

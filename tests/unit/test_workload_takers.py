@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from fakes.workload import CHECKOUT, SwitchedIssuer, raw, refusal, stream
+from fakes.tokens import jwt_authority
+from fakes.workload import CHECKOUT, TRUST_DOMAIN, SwitchedIssuer, raw, refusal, stream
 from spangate.adapters import workload_supply
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process_life import life_of
+from spangate.adapters.workload_issuers import AuthorityIssuer
 from spangate.adapters.workload_server import BySelectors, WorkloadServer
 from spangate.authority.ledger import Life, Taker
 from spangate.authority.rotation import AllTrustNewRoot, RootStaged
@@ -256,6 +260,67 @@ def test_a_process_that_takes_one_and_then_listens_follows(site: Site, me: Life)
         next(listening)
         new = site.issuer.made.state.signing
         until(lambda: [one.generation for one in site.issuer.ledger.held(SystemClock().now())] == [new])
+
+
+def asks_once(site: Site, method: str = "FetchX509SVID") -> bytes:
+    """What is answered to one who does not listen."""
+    with raw(site.path) as channel:
+        call = stream(channel, method)
+        answer: bytes = next(call)
+        call.cancel()
+    return answer
+
+
+def test_who_asks_once_is_given_nothing_that_is_older_than_a_look(site: Site) -> None:
+    """Nobody listens, so nobody is told of a change: the next one who asks has to get what holds by then."""
+    methods = ("FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles")
+    before = [asks_once(site, method) for method in methods]
+    time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+    site.issuer.made.step(RootStaged())
+    site.issuer.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
+    site.issuer.inner = AuthorityIssuer(site.issuer.made, site.issuer.tokens, SystemKeys(), site.issuer.peers)
+    time.sleep(2 * LOOK_SECONDS)
+    new = site.issuer.made.state.newest.root
+    after = [asks_once(site, method) for method in methods]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    assert all(new.public_bytes(Encoding.DER) in one for one in after[:2])
+    assert site.said == []
+
+
+@pytest.mark.parametrize("site", [True, False], indirect=True)
+def test_a_process_that_asks_again_and_again_follows_a_rotation(site: Site) -> None:
+    """As programs do that fetch a certificate by a timer, or for each connection, and never listen."""
+    made, ledger = site.issuer.made, site.issuer.ledger
+
+    def trusts_the_new_root() -> bool:
+        return any(made.state.newest.fingerprint in one.trusts for one in site.issuer.peers.all())
+
+    def signed_by() -> set[int]:
+        return {one.generation for one in ledger.held(SystemClock().now())}
+
+    asks_once(site)
+    until(lambda: len(site.issuer.peers.all()) == 1)
+    made.step(RootStaged())
+    # It has not asked since.
+    stays(lambda: not trusts_the_new_root(), ENDING_SECONDS + 6 * LOOK_SECONDS)
+    asks_once(site)
+    until(trusts_the_new_root)
+    old = made.state.signing
+    made.step(AllTrustNewRoot())
+    stays(lambda: signed_by() == {old}, ENDING_SECONDS + 6 * LOOK_SECONDS)
+    asks_once(site)
+    until(lambda: signed_by() == {made.state.signing})
+
+
+def test_who_listened_to_an_authority_that_was_killed_is_not_back_by_asking_once(site: Site) -> None:
+    with ExitStack() as stack:
+        given(site, stack)
+        (before,) = site.holders()
+        site.another()
+        asks_once(site)
+        stays(lambda: before in site.holders())
+        given(site, stack)
+        until(lambda: before not in site.holders())
 
 
 @pytest.mark.parametrize("site", [True, False], indirect=True)

@@ -58,13 +58,16 @@ def oidc_app(tokens: JwtAuthority, roots: Roots) -> Starlette:
     def bundle() -> Mapping[str, object]:
         return spiffe_bundle(tokens, roots())
 
-    return Starlette(
+    application = Starlette(
         routes=[
             at("/.well-known/openid-configuration", tokens.discovery, "application/json", KEPT_SECONDS),
             at("/keys", tokens.jwks, "application/jwk-set+json", KEPT_SECONDS),
             at("/bundle", bundle, "application/json", int(REFRESH_HINT.total_seconds())),
         ]
     )
+    # `/keys/` is nothing: a redirect would lead to whatever host the asker names, and past a TLS server in front.
+    application.router.redirect_slashes = False
+    return application
 
 
 def spiffe_bundle(tokens: JwtAuthority, roots: tuple[x509.Certificate, ...]) -> Mapping[str, object]:

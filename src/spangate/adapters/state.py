@@ -143,8 +143,7 @@ def runtime_directory() -> Iterator[Path]:
     What processes that were killed have left behind is removed, too: each holds a lock in its directory while it lives.
     """
     named = os.environ.get("XDG_RUNTIME_DIR", "")
-    usable = named and Path(named).is_dir() and os.access(named, os.W_OK)
-    base = Path(named if usable else "/tmp")  # noqa: S108 - 0700, random
+    base = Path(named if named and _is_our_own(Path(named)) else "/tmp")  # noqa: S108 - 0700, random
     for left in base.glob(f"{_RUNTIME_PREFIX}*"):
         _remove_if_dead(left)
     directory = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=base))
@@ -156,6 +155,18 @@ def runtime_directory() -> Iterator[Path]:
             yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_our_own(directory: Path) -> bool:
+    """Whether nobody else may put something in the place of what is made there. `su` keeps the variable of the user
+    from whom one comes, who could exchange the whole folder: sockets, Envoy's configuration, the filter.
+    """
+    try:
+        status = directory.stat()
+    except OSError:
+        return False
+    alone = status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o022
+    return alone and stat.S_ISDIR(status.st_mode) and os.access(directory, os.W_OK)
 
 
 def _remove_if_dead(directory: Path) -> None:

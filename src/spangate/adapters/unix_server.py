@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,8 @@ REQUESTS_MAX = 256
 _WAITING_MAX = CONNECTIONS_MAX
 # Envoy closes an idle upstream connection after 1 h. Were we to close first, a request just being sent would be lost.
 KEEP_ALIVE_SECONDS = 2 * 3600
+# As the kernel follows (path_resolution(7)).
+_LINKS_MAX = 40
 # In the state of a request's scope.
 PEER_PID = "spangate_peer_pid"
 # Answers take milliseconds; whoever is not done by then is hanging.
@@ -164,19 +167,54 @@ def bind(path: Path) -> socket.socket:
 def bind_for_all(path: Path) -> socket.socket:
     """A listening-ready socket at `path` that every user may connect to, in a directory that no other user may write.
 
-    Whoever could write there could put a socket of its own in our place. Raises YourFault, TryAgain.
+    Whoever could write there, or exchange a directory or link on the way there, could put a socket of its own in our
+    place. Raises YourFault, TryAgain.
     """
     check_socket_path(path)
     try:
-        status = path.parent.stat()
+        shared = next(filter(_others_may_exchange, _way_to(path.parent)), None)
+        if shared is None and _others_may_write(path.parent):
+            shared = path.parent
     except OSError as e:
         raise YourFault(f"cannot use the directory `{path.parent}`: {e.strerror}", help="make it first") from e
-    if status.st_uid not in {0, os.getuid()} or stat.S_IMODE(status.st_mode) & 0o022:
+    if shared is not None:
         raise YourFault(
-            f"other users may write in the directory `{path.parent}`, and could put a socket of their own there",
-            help=f"choose one of your own: mkdir -m 755 {path.parent / 'spangate'}",
+            f"other users may write in `{shared}`, and could put a socket of their own in the place of `{path}`",
+            help="choose a directory of your own below directories of root: mkdir -m 755 /run/spangate",
         )
     return _bound(path, SHARED_SOCKET_MODE)
+
+
+def _way_to(directory: Path) -> Iterator[Path]:
+    """Every directory and link by which `directory` is found, from the root on. Raises OSError."""
+    waiting, at, links = list(reversed(directory.absolute().parts[1:])), Path("/"), 0
+    yield at
+    while waiting:
+        name = waiting.pop()
+        at = at.parent if name == ".." else at / name
+        yield at
+        if at.is_symlink():
+            links += 1
+            if links > _LINKS_MAX:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = at.readlink()
+            waiting.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
+            at = Path("/") if target.is_absolute() else at.parent
+
+
+def _others_may_write(directory: Path) -> bool:
+    status = directory.stat()
+    return status.st_uid not in {0, os.getuid()} or bool(stat.S_IMODE(status.st_mode) & 0o022)
+
+
+def _others_may_exchange(step: Path) -> bool:
+    """Whether others than root may exchange what lies in a directory, or to where a link leads."""
+    status = step.lstat()
+    if status.st_uid not in {0, os.getuid()}:
+        return True
+    # A link's mode says nothing. In a directory such as /tmp nobody may take away what is another's (inode(7)).
+    mode = status.st_mode
+    return stat.S_ISDIR(mode) and bool(mode & 0o022) and not mode & stat.S_ISVTX
 
 
 def _bound(path: Path, mode: int) -> socket.socket:

@@ -1,8 +1,9 @@
 """Who has a certificate of the Workload API: the processes of an identity, each with its streams.
 
-Rules: a process counts from before it is given anything until it is seen to have ended. It follows as long as it
-listens on a stream; one that lives and listens on none has the certificate and is not heard of: it is idle, until it
-listens, to whichever certificate it is given. What a stream was sent counts once it has reached the other end's socket.
+Rules: a process counts from before it is given anything until it is seen to have ended. It is taken to use what it was
+given last: it follows as long as it listens on a stream, and, idle, as long as nothing is newer than what it got. Else
+it is waited for, until it listens or asks again, for whichever identity. What was sent counts once it has reached the
+other end's socket; over a stream that has ended, if that was so at once.
 A process that the kernel does not tell apart has to listen on each of its connections, as if each were one.
 Not here: giving anything out, and telling the authority (workload_supply.py), writing it down (workload_takers.py).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from spangate.adapters.grpc_connection import Call, Connection
@@ -62,10 +63,9 @@ class Audience:
         """Whether nobody waits, or will."""
         return not self.waiting and not self.coming
 
-    @property
-    def follows(self) -> bool:
-        """Whether everybody who has it listens, and has been given the latest."""
-        return bool(self.waiting) and not self.behind and not self.idle
+    def follows(self, up_to_date: Callable[[Life], bool]) -> bool:
+        """Whether everybody who has it has been given the latest, or listens and so has."""
+        return bool(self.waiting or self.idle) and not self.behind and all(map(up_to_date, self.idle))
 
     def comes(self, life: Life) -> None:
         """One more stream of that process is about to be given it."""
@@ -125,12 +125,12 @@ class Audience:
             self.following = new_holder()
             self._changed.update(self.streams, self.coming)
 
-    def succeed(self) -> tuple[str, set[Life], set[Life]]:
-        """All that wait are given what is under the other name. The name before, who has that, and who does not, though
-        it may be written down.
+    def succeed(self) -> tuple[str, dict[Life, int], set[Life]]:
+        """All that wait are given what is under the other name. The name before, who has that and waits on how many
+        streams, and who does not have it, though it may be written down.
         """
-        before, had = self.holder, self.idle.union(self.streams)
-        others = self._changed.union(self.coming) - had
+        before, had = self.holder, dict.fromkeys(self.idle, 0) | self.streams
+        others = self._changed.union(self.coming).difference(had)
         if self.following is not None:
             self.holder, self.following = self.following, None
         self.idle = set()

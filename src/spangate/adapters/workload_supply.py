@@ -2,10 +2,10 @@
 
 Rules: one certificate and key serve all processes of an identity; they are in memory only, made when first asked for,
 and made anew in time, or when another signer signs. A change of roots or token keys reaches every open stream within a
-look. The authority is told which roots and which certificate those who listen have been given, once it has reached
-their sockets; who has been given one and does not listen is not spoken for, and a rotation waits for the end of that
-certificate, or of that process. Whatever blocks (signing, recording, asking an authority) is done in one worker
-thread, in turn.
+look, and whoever asks is given nothing older than that. The authority is told which roots and which certificate those
+have been given who asked, once it has reached their sockets; who was given something older and does not listen is not
+spoken for, and a rotation waits until it asks again, or for the end of that certificate, or of that process. Whatever
+blocks (signing, recording, asking an authority) is done in one worker thread, in turn.
 Not here: who asks and may have it (workload_door.py), who has it (workload_audience.py), also beyond the end of this
 process (workload_takers.py), messages (authority/workload_api.py).
 """
@@ -100,11 +100,15 @@ class Supply:
         self._takes_all_along = takes_all_along
         self._held: dict[SpiffeId, _Held] = {}
         self._audiences: dict[SpiffeId, Audience] = {}
+        # The answer that each process was given last, as far as it has certainly reached its socket.
+        self._last: dict[Life, bytes] = {}
         self._issuing: dict[SpiffeId, asyncio.Future[None]] = {}
         self._strangers = Strangers()
         self._takers = Takers(kept, clock.now, self.in_worker)
         self._ended = ended
         self._bundles: Bundles | None = None
+        self._bundles_until = 0.0
+        self._asking: asyncio.Future[Bundles] | None = None
         # Fingerprints of the roots of each trust domain.
         self._roots: dict[str, frozenset[str]] = {}
         self._bundle_holder = new_holder()
@@ -178,7 +182,7 @@ class Supply:
             if given := still():
                 self._streams[call] = identity
                 audience.listens(call, life, _seconds())
-                call.send(held.answer)
+                self._send(call, life, held.answer)
         finally:
             if not given:
                 audience.comes_not(life)
@@ -186,6 +190,7 @@ class Supply:
     async def _for_one_more(self, identity: SpiffeId, audience: Audience) -> _Held:
         """What is there already, or a new one; that it is given to whoever comes has been written down."""
         noted: tuple[str, ...] = ()
+        await self.known_bundles()
         while True:
             held = self._held.get(identity)
             if held is None or held.svid.not_after <= self._clock.now():
@@ -212,7 +217,7 @@ class Supply:
         await asyncio.shield(self._issuing[identity])
 
     async def _issue_now(self, identity: SpiffeId, audience: Audience) -> None:
-        await self.known_bundles()
+        bundles = await self.known_bundles()
         if audience.idle:
             audience.follow()
         # Before it is signed: a name of which nobody is written down would be waited for by whoever comes after us.
@@ -220,8 +225,8 @@ class Supply:
         await self._takers.note(audience.changes())
         signer = await self.in_worker(self._issuer.signer)
         svid, root = await self.in_worker(partial(self._signed, identity, name))
-        bundles, due = await self.known_bundles(), renew_at(self._clock.now(), svid.not_after, self._jitter())
-        held = _Held(svid, root, signer, x509_svid_answer(svid, bundles), due)
+        due = renew_at(self._clock.now(), svid.not_after, self._jitter())
+        held = _Held(svid, root, signer, x509_svid_answer(svid, self._bundles or bundles), due)
         before, self._held[identity] = self._held.get(identity), held
         if before is not None and name != audience.holder:
             self._takers.succeeded(*audience.succeed(), before.svid.not_after)
@@ -233,14 +238,32 @@ class Supply:
 
     @property
     def bundles(self) -> Bundles | None:
-        """Those of the last look, if there was one."""
-        return self._bundles
+        """Those of the last look, if that was just now."""
+        return self._bundles if _seconds() < self._bundles_until else None
 
     async def known_bundles(self) -> Bundles:
-        """Those of the last look, or of now."""
-        if self._bundles is None:
-            self._bundles = await self.in_worker(self._issuer.bundles)
-        return self._bundles
+        """Those of now, or of less than a look ago: who asks once is not told of a change later. Those of before while
+        the authority does not answer.
+        """
+        if (known := self.bundles) is not None:
+            return known
+        try:
+            return await self._bundles_now()
+        except SpangateError:
+            if self._bundles is None:
+                raise
+            return self._bundles
+
+    async def _bundles_now(self) -> Bundles:
+        """Asked of the authority once for all who come meanwhile."""
+        if self._asking is None:
+            self._asking = asyncio.ensure_future(self._look_at_bundles())
+        asking = self._asking
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            if asking.done() and self._asking is asking:
+                self._asking = None
 
     async def _look_again(self) -> None:
         told = ""
@@ -266,8 +289,8 @@ class Supply:
             self._takers.gone(holder)
 
     async def _tell_changes(self) -> None:
-        if self._streams:
-            await self._look_at_bundles()
+        if self._streams or self._held:
+            await self._bundles_now()
         signer = await self.in_worker(self._issuer.signer) if self._held else ""
         now = self._clock.now()
         for identity, audience in tuple(self._audiences.items()):
@@ -291,7 +314,7 @@ class Supply:
         audience.following = None
         self._takers.succeeded(*audience.succeed(), until)
         if following is not None:
-            self._takers.succeeded(following, (), (), until)
+            self._takers.succeeded(following, {}, (), until)
 
     async def _settle(self) -> list[str]:
         """Lets go of who has ended, also in what is written down. The names of which nobody has anything."""
@@ -306,23 +329,32 @@ class Supply:
         for audience in audiences:
             changes.update(audience.changes())
         await self._takers.note(changes)
+        if departed or unused:
+            known = self._takers.waited_for().union(*(one.idle.union(one.streams) for one in audiences))
+            self._last = {life: answer for life, answer in self._last.items() if life in known}
         return unused
 
     def _settled(self, departed: Collection[Life]) -> list[str]:
         """The names of which nobody has anything, now that these have ended."""
-        audiences = self._audiences.values()
-        listening: Counter[Life] = Counter()
+        audiences, listening, behind = self._audiences.values(), Counter[Life](), set[Life]()
+        answers: set[bytes] = set()
         if self._takers.former or any(audience.idle for audience in audiences):
             for audience in audiences:
                 listening.update(audience.streams)
-            # Who has not been given the latest on each of its streams may use something else on one.
-            for audience in audiences:
-                for call in audience.behind:
-                    listening.pop(audience.waiting[call], None)
-        for audience in audiences:
+                behind.update(audience.waiting[call] for call in audience.behind)
+            answers.update(held.answer for held in self._held.values())
+        # Who has not been given the latest on each of its streams may use something else on one.
+        for life in behind:
+            listening.pop(life, None)
+        current = {life for life, answer in self._last.items() if answer in answers} - behind
+        for identity, audience in self._audiences.items():
             audience.settle(departed)
             audience.settle(listening)
-        return self._takers.settle(departed, listening)
+            if audience.idle and identity in self._held:
+                # Who was given another identity's last uses that.
+                answer = self._held[identity].answer
+                audience.settle({life for life in audience.idle & current if self._last[life] != answer})
+        return self._takers.settle(departed, listening, current)
 
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""
@@ -333,7 +365,7 @@ class Supply:
         reports: list[tuple[_Held | None, Callable[[], bool]]] = []
         for identity, audience in self._audiences.items():
             held = self._held.get(identity)
-            if held is not None and audience.follows:
+            if held is not None and audience.follows(partial(self._was_given, held.answer)):
                 trusts = self._trusts(identity.trust_domain)
                 reports.append((held, partial(self._issuer.report, audience.holder, identity, trusts, held.root)))
         streams = self._bundle_streams[Method.X509_BUNDLES]
@@ -351,10 +383,14 @@ class Supply:
             self._roots[trust_domain] = fingerprints(pem) if pem else frozenset()
         return self._roots[trust_domain]
 
-    async def _look_at_bundles(self) -> None:
+    async def _look_at_bundles(self) -> Bundles:
+        """Those of now; tells of a change."""
+        # Also if it fails: an authority that is away is asked once in a look, and not by everybody who comes.
+        self._bundles_until = _seconds() + self._look_seconds
         bundles = await self.in_worker(self._issuer.bundles)
+        self._bundles_until = _seconds() + self._look_seconds
         if bundles == self._bundles:
-            return
+            return bundles
         self._bundles, self._roots = bundles, {}
         for method, streams in self._bundle_streams.items():
             answer = _BUNDLE_ANSWERS[method](bundles)
@@ -363,6 +399,7 @@ class Supply:
         for identity, held in self._held.items():
             held.answer = x509_svid_answer(held.svid, bundles)
             self._tell(self._audiences[identity], held)
+        return bundles
 
     async def _renew(self, identity: SpiffeId, audience: Audience, held: _Held, now: datetime) -> None:
         try:
@@ -375,11 +412,21 @@ class Supply:
                 for call in tuple(audience.waiting):
                     call.finish(Status.UNAVAILABLE, "the certificate has ended and there is no new one")
 
-    @staticmethod
-    def _tell(audience: Audience, held: _Held) -> None:
+    def _tell(self, audience: Audience, held: _Held) -> None:
         audience.told(_seconds())
-        for call in tuple(audience.waiting):
-            call.send(held.answer)
+        for call, life in tuple(audience.waiting.items()):
+            self._send(call, life, held.answer)
+
+    def _send(self, call: Call, life: Life, answer: bytes) -> None:
+        call.send(answer)
+        if call.delivered and life.system:
+            self._last[life] = answer
+        else:
+            self._last.pop(life, None)
+
+    def _was_given(self, answer: bytes, life: Life) -> bool:
+        """Whether that is what the process was given last."""
+        return self._last.get(life) == answer
 
 
 def _seconds() -> float:

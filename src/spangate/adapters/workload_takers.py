@@ -3,7 +3,7 @@
 Rules: a process is written down before it is given anything, with the number of its streams. Nobody has what is given
 out no more once each of its processes has ended, or has waited here: on as many streams as it did where it was given
 it, so that each part of it has been given what is new; nor once it has ended itself. What a process took and closed its
-stream itself is its own affair: if it waits on another one, it is taken to use what comes over that.
+stream itself is its own affair: if it waits on another one, or asked again, it is taken to use what it was given so.
 Many that come at once are written down at once. What cannot be written down now is tried again.
 Not here: who has what is given out now (workload_audience.py), giving it out (workload_supply.py), the file
 (authority_store.py).
@@ -88,24 +88,27 @@ class Takers:
             self._next = asyncio.ensure_future(self._write_pending(self._kept))
         await asyncio.shield(self._next)
 
-    def succeeded(self, holder: str, had: Iterable[Life], others: Iterable[Life], until: datetime) -> None:
+    def succeeded(self, holder: str, had: Mapping[Life, int], others: Iterable[Life], until: datetime) -> None:
         """Nothing is given out under that name any more, and what was ends at `until`. Those who `had` it, and wait,
         are being given something else, stream for stream; of `others` it may be written down.
         """
         self._former[holder] = _Former(dict.fromkeys(had, 0), until)
-        self._noted_later({(holder, life): 0 for life in self._former[holder].lives})
+        # Until that has arrived, all streams are to be back, for whoever comes after.
+        self._noted_later({(holder, life): streams for life, streams in had.items()})
         self._noted_later({(holder, life): None for life in others})
 
-    def settle(self, ended: Collection[Life], listening: Mapping[Life, int]) -> list[str]:
+    def settle(self, ended: Collection[Life], listening: Mapping[Life, int], up_to_date: Collection[Life]) -> list[str]:
         """The former holders of which nobody has anything. `listening`: on how many streams each process has been given
-        the latest.
+        the latest; `up_to_date`: those that were given that last, also if they listen no more.
         """
+
+        def has_nothing(life: Life, streams: int) -> bool:
+            # Where it listened, a part of it that only asks says nothing of those that have not connected anew yet.
+            asked_again = not streams and life in up_to_date
+            return life in ended or asked_again or listening.get(life, 0) >= max(streams, 1)
+
         for holder, one in self._former.items():
-            found = [
-                life
-                for life, streams in one.lives.items()
-                if life in ended or listening.get(life, 0) >= max(streams, 1)
-            ]
+            found = [life for life, streams in one.lives.items() if has_nothing(life, streams)]
             for life in found:
                 del one.lives[life]
             if one.lives:

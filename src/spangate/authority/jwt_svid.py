@@ -160,6 +160,8 @@ class JwtAuthority:
             # Required of every provider; there is no user to send anywhere.
             "authorization_endpoint": f"{self.issuer}/authorize",
             "response_types_supported": ["id_token"],
+            # Left out it would mean codes too, and strict readers then want a token endpoint (Discovery, section 3).
+            "grant_types_supported": ["implicit"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
             "claims_supported": ["iss", "sub", "aud", "iat", "exp", "jti"],
