@@ -163,7 +163,7 @@ class Call:
 
     def __init__(self, client: Client, connection: Connection) -> None:
         self.client, self.connection = client, connection
-        self.open, self.sent = True, b""
+        self.open, self.sent, self.given = True, b"", False
         self.slow = False
         connection.calls.append(self)
 
@@ -173,7 +173,7 @@ class Call:
 
     def send(self, message: bytes) -> None:
         if self.open:
-            self.sent = message
+            self.sent, self.given, self.client.cut_off = message, True, False
             self.client.may_have.add(_serial(message))
             # Mostly it has left when it was sent.
             if not self.slow and self.connection.site.world.chance.random() < 0.6:
@@ -212,6 +212,11 @@ class Client:
     @property
     def listens(self) -> bool:
         return self.call is not None and self.call.open
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether it listens, and has been given something over that."""
+        return self.call is not None and self.call.open and self.call.given
 
 
 class Disk:
@@ -394,8 +399,10 @@ class World:
     def open_stream(self) -> None:
         process = self._process()
         # While a part of it is cut off, another one of its streams would be taken for that one's.
-        cut_off = [one for one in process.clients if one.cut_off]
-        idle = cut_off or [one for one in process.clients if not one.listens]
+        cut_off = any(one.cut_off for one in process.clients)
+        idle = [one for one in process.clients if not one.listens and one.cut_off == cut_off]
+        if cut_off and not idle:
+            return
         if cut_off or (idle and self.chance.random() < 0.7):
             client = self.chance.choice(idle)
         elif len(process.clients) < 3:
@@ -419,7 +426,6 @@ class World:
             client.connection = Connection(self.site, client.process) if fresh else self.chance.choice(shared)
         call = client.call = Call(client, client.connection)
         call.slow = self.chance.random() < 0.1
-        client.cut_off = False
         process, peer = client.process, client.connection.peer
 
         async def given() -> None:
@@ -491,7 +497,7 @@ class World:
             # One that had nothing yet would be taken for one that is back.
             process.clients = [one for one in process.clients if one.may_have or not one.listens]
             for client in process.clients:
-                client.cut_off |= client.listens
+                client.cut_off |= client.has_stream
                 client.call = client.connection = None
         self.disk.full = False
         self.site = Site(self)
@@ -530,11 +536,11 @@ class World:
     def _check_parts(
         self, process: Process, clients: list[Client], in_use: set[tuple[str, int]], now: datetime
     ) -> None:
-        listening = [one for one in clients if one.listens and one.may_have]
+        listening = [one for one in clients if one.has_stream]
         if not listening or any(one.call and one.call.delivered for one in listening):
             # What parts of it took before, and closed their streams themselves, is their own affair.
-            for one in clients:
-                if len(clients) > 1 and not one.listens and not one.cut_off and (listening or one is not process.last):
+            for one in clients if len(clients) > 1 else ():
+                if not one.has_stream and not one.cut_off and (listening or one is not process.last):
                     one.may_have.clear()
         for client in clients:
             for serial in client.may_have:

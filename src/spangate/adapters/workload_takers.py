@@ -102,13 +102,19 @@ class Takers:
         the latest; `up_to_date`: those that were given that last, also if they listen no more.
         """
 
-        def has_nothing(life: Life, streams: int) -> bool:
+        wanted: dict[Life, int] = {}
+        for one in self._former.values():
+            for life, streams in one.lives.items():
+                # Which part of it is back is not known: what one took between two kills another may not have.
+                wanted[life] = max(streams, wanted.get(life, 0))
+
+        def has_nothing(life: Life) -> bool:
             # Where it listened, a part of it that only asks says nothing of those that have not connected anew yet.
-            asked_again = not streams and life in up_to_date
-            return life in ended or asked_again or listening.get(life, 0) >= max(streams, 1)
+            asked_again = not wanted[life] and life in up_to_date
+            return life in ended or asked_again or listening.get(life, 0) >= max(wanted[life], 1)
 
         for holder, one in self._former.items():
-            found = [life for life, streams in one.lives.items() if has_nothing(life, streams)]
+            found = [life for life in one.lives if has_nothing(life)]
             for life in found:
                 del one.lives[life]
             if one.lives:
