@@ -25,8 +25,8 @@ CHECKOUT = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/checkout")
 
 
 class Door:
-    def __init__(self, port: int, tokens: JwtAuthority, authority: Authority) -> None:
-        self.port, self.tokens, self.authority = port, tokens, authority
+    def __init__(self, port: int, tokens: JwtAuthority, authority: Authority, read: list[str]) -> None:
+        self.port, self.tokens, self.authority, self.read = port, tokens, authority, read
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -47,9 +47,10 @@ def door() -> Iterator[Door]:
     port = listener.getsockname()[1]
     tokens = jwt_authority(SystemClock(), issuer=f"http://127.0.0.1:{port}")
     authority = Authority.create("shop.example", FakeClock(), FakeKeys())
-    server = LoopbackServer(oidc_app(tokens, authority.roots), listener, name="keys")
+    read: list[str] = []
+    server = LoopbackServer(oidc_app(tokens, authority.roots, lambda: read.append("read")), listener, name="keys")
     server.start()
-    yield Door(port, tokens, authority)
+    yield Door(port, tokens, authority, read)
     server.stop()
     server.stop()
 
@@ -78,7 +79,11 @@ def test_the_discovery_document_has_what_openid_requires(door: Door) -> None:
 
 
 def test_the_spiffe_bundle_holds_roots_and_keys(door: Door) -> None:
+    door.read.clear()
     keys = door.json("/bundle")["keys"]
+    # A rotation has to know of readers; of the keys of tokens it is no business.
+    door.json("/keys")
+    assert door.read == ["read"]
     assert [key["use"] for key in keys] == ["jwt-svid", "x509-svid"]
     (encoded,) = keys[1]["x5c"]
     pem = f"-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n"

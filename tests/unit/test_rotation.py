@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from fakes.rotation import Stopped, World
+from spangate.authority.bundle_readers import BundleReaders
 from spangate.authority.peers import LEASE
 from spangate.authority.rotation import AWAITED, TRANSITIONS, Event, IllegalStep, Phase, RootStaged, after
 from spangate.authority.rotator import DWELL, SETTLE, Rotator
@@ -101,6 +102,45 @@ def test_a_gateway_that_is_not_heard_of_holds_everything() -> None:
     world.rotator.tick()
     assert world.authority.state.phase is Phase.NEW_ROOT_TRUSTED
     assert [wait.who for wait in world.rotator.status().waits] == ["gateway"]
+
+
+def test_who_reads_the_published_bundle_has_the_time_to_look_again_before_another_root_signs() -> None:
+    """Federated trust domains are no peers: they look as often as the bundle says."""
+    world = World()
+    world.join()
+    world.tick()
+    readers = BundleReaders(lambda: world.authority.state, world.clock.now, look_again=timedelta(minutes=2))
+    world.rotator = Rotator(
+        world.authority, world.peers, world.ledger, world.clock, readers_until=readers.until, every=None
+    )
+    readers.read()
+    read = world.clock.now()
+    world.rotator.begin()
+    world.confirm()
+    for _ in range(2):
+        world.tick()
+        # What is read now has the new root in it: nobody has to look again for that.
+        readers.read()
+    while world.clock.now() < read + timedelta(minutes=2):
+        assert world.authority.state.phase is Phase.NEW_ROOT_TRUSTED
+        (wait,) = [one for one in world.rotator.status().waits if one.who.startswith("readers")]
+        assert wait.until == read + timedelta(minutes=2)
+        world.tick()
+    world.tick()
+    assert world.authority.state.phase is not Phase.NEW_ROOT_TRUSTED
+
+
+def test_who_read_the_published_bundle_long_ago_or_never_is_not_waited_for() -> None:
+    world = World()
+    readers = BundleReaders(lambda: world.authority.state, world.clock.now, look_again=timedelta(minutes=2))
+    assert readers.until(world.authority.state) is None
+    readers.read()
+    assert readers.until(world.authority.state) is None
+    world.clock.advance(timedelta(minutes=3))
+    world.rotator.begin()
+    until = readers.until(world.authority.state)
+    assert until is not None
+    assert until < world.clock.now()
 
 
 def test_an_abandoned_rotation_ends_where_it_began() -> None:

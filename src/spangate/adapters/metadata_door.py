@@ -39,6 +39,8 @@ ROOT = "/computeMetadata/v1"
 ACCOUNT = f"{ROOT}/instance/service-accounts/default"
 EMAIL = "default"
 UNIVERSE = "googleapis.com"
+# Half of what the server takes: however many connections other users hold, there is room for those who are served.
+STRANGERS_CONNECTIONS_MAX = 128
 # No request needs more; uvicorn bounds the head as a whole at 64 KiB.
 TARGET_BYTES_MAX = 8192
 

@@ -43,8 +43,8 @@ _START_SECONDS_MAX = 10.0
 Roots = Callable[[], tuple[x509.Certificate, ...]]
 
 
-def oidc_app(tokens: JwtAuthority, roots: Roots) -> Starlette:
-    """The application to serve."""
+def oidc_app(tokens: JwtAuthority, roots: Roots, bundle_read: Callable[[], None] = lambda: None) -> Starlette:
+    """The application to serve. `bundle_read` is told that somebody reads the trust bundle."""
 
     def at(path: str, document: Callable[[], Mapping[str, object]], media_type: str, kept_seconds: int) -> Route:
         async def answer(_: Request) -> Response:
@@ -56,6 +56,7 @@ def oidc_app(tokens: JwtAuthority, roots: Roots) -> Starlette:
         return Route(path, answer, methods=["GET"])
 
     def bundle() -> Mapping[str, object]:
+        bundle_read()
         return spiffe_bundle(tokens, roots())
 
     application = Starlette(

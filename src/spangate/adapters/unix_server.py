@@ -8,7 +8,6 @@ Not here: what is served (svid_door.py, sds_door.py, the checkpoint's door).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -17,7 +16,7 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from spangate.adapters.http_admission import admitting
 from spangate.errors import Broken, TryAgain, YourFault
 
 # sockaddr_un.sun_path has 108 bytes, one for the final NUL (unix(7)); Envoy's `pipe` address has the same bound.
@@ -350,25 +350,10 @@ def bounded(application: ASGIApp) -> ASGIApp:
 
 
 def _only(peer: _Peer, connections_max: int) -> type[H11Protocol]:
-    class PeerChecked(H11Protocol):
-        """Drops a connection of anybody else, or one too many, before anything is read from it."""
+    def admitted(connection: socket.socket, others: int) -> Mapping[str, object] | None:
+        if others >= connections_max or not peer.is_at(connection):
+            return None
+        # For the application: whose process it is, by the kernel.
+        return {PEER_PID: _peer_of(connection)[0]}
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            if not peer.is_at(transport.get_extra_info("socket")) or len(self.connections) >= connections_max:
-                self._refused = True
-                transport.abort()
-                return
-            self._refused = False
-            # For the application: whose process it is, by the kernel.
-            self.app_state = {**self.app_state, PEER_PID: _peer_of(transport.get_extra_info("socket"))[0]}
-            super().connection_made(transport)
-
-        def data_received(self, data: bytes) -> None:
-            if not self._refused:
-                super().data_received(data)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if not self._refused:
-                super().connection_lost(exc)
-
-    return PeerChecked
+    return admitting(admitted)

@@ -33,11 +33,12 @@ from spangate.adapters.svid_door import own_app, svid_app
 from spangate.adapters.trust_files import TrustFiles
 from spangate.adapters.unix_server import UnixServer, pid_of
 from spangate.app.workload_doors import open_pod_door, open_workload_api
+from spangate.authority.bundle_readers import BundleReaders
 from spangate.authority.ca import Authority
 from spangate.authority.federation import Roots, known_roots
 from spangate.authority.generations import AuthorityState, leaving_issuers, refused_issuers
 from spangate.authority.jwt_keys import TEND, KeptJwtKeys
-from spangate.authority.jwt_svid import JwtAuthority
+from spangate.authority.jwt_svid import REFRESH_HINT, JwtAuthority
 from spangate.authority.keeper import KeyKeeper
 from spangate.authority.ledger import Life
 from spangate.authority.peers import GATEWAY_INSTANCE, Peers
@@ -83,6 +84,7 @@ class AuthorityParts:
     peers: Peers
     rotator: Rotator
     usage: GatewayUsage
+    readers: BundleReaders
     # The roots of the intent's trust domains; a file that is no good when this starts has none yet.
     trust: TrustFiles
     # Who Spangate is in a mesh.
@@ -139,6 +141,8 @@ def open_parts(
     )
     peers = Peers(lambda: authority.state, store, clock, ended=ended)
     usage = GatewayUsage(clock.now)
+    # A reader's own pause, and that of a cache between.
+    readers = BundleReaders(lambda: authority.state, clock.now, look_again=2 * REFRESH_HINT)
     rotator = Rotator(
         authority,
         peers,
@@ -148,6 +152,7 @@ def open_parts(
         required=[GATEWAY_INSTANCE],
         stores=stores,
         usage=usage.usage,
+        readers_until=readers.until,
         moved=lambda state: say(_sentence(state)),
     )
     return AuthorityParts(
@@ -165,6 +170,7 @@ def open_parts(
         peers=peers,
         rotator=rotator,
         usage=usage,
+        readers=readers,
         # `up` says what becomes of a file later: its gateway looks at the same.
         trust=TrustFiles(intent, problem=lambda _: None, missing=lambda text: say(f"{text}; workloads do not get it")),
         in_mesh=in_mesh,
@@ -198,9 +204,8 @@ def _trust_domains(parts: AuthorityParts) -> None:
 
 def _public_keys(parts: AuthorityParts) -> None:
     """For whoever verifies tokens."""
-    door = LoopbackServer(
-        oidc_app(parts.tokens, parts.authority.roots), parts.inherited.public_keys, name="public keys"
-    )
+    app = oidc_app(parts.tokens, parts.authority.roots, parts.readers.read)
+    door = LoopbackServer(app, parts.inherited.public_keys, name="public keys")
     door.start()
     parts.stack.callback(door.stop)
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spangate.adapters.clock import SystemClock
+from spangate.adapters.http_admission import strangers_up_to
 from spangate.adapters.keys import SystemKeys
-from spangate.adapters.metadata_door import Facts, MetadataDoor, Peers, SubjectTokens
+from spangate.adapters.metadata_door import STRANGERS_CONNECTIONS_MAX, Facts, MetadataDoor, Peers, SubjectTokens
 from spangate.adapters.oidc_door import LOOPBACK, LoopbackServer, loopback_listener
 from spangate.adapters.state import Running, StateDirectory, runtime_directory
 from spangate.adapters.svid_client import SvidClient
@@ -145,7 +146,8 @@ def _served(
     address = f"{LOOPBACK}:{listener.getsockname()[1]}"
     facts = Facts(identity, running.project, federation.project_number, federation.scopes)
     door = MetadataDoor(facts, tokens, SystemClock(), address, peers, subject)
-    server = LoopbackServer(door.app(), listener, name="metadata endpoint")
+    protocol = strangers_up_to(STRANGERS_CONNECTIONS_MAX, OwnUser().admits)
+    server = LoopbackServer(door.app(), listener, name="metadata endpoint", protocol=protocol)
     server.start()
     try:
         yield address

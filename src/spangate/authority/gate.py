@@ -2,7 +2,8 @@
 
 Rules: what counts is what was seen, not what was sent, and silence is never taken for consent.
 - Before the new root signs: every peer that is heard has been seen to trust it; whoever holds a certificate and is not
-  heard counts until that has ended; whoever holds one and never reports has at least been given the new root with it.
+  heard counts until that has ended; whoever holds one and never reports has at least been given the new root with it;
+  those who read the published bundle have had the time to look again.
 - Before a root is retired: every peer that is heard uses a certificate under the signer, no certificate under the other
   root can still be in use, and the gateway has met none for a while.
 - Before a rotation is over: no peer that is heard trusts a root that was let go.
@@ -55,10 +56,12 @@ def waits(
     required: Iterable[str] = (),
     stores: Iterable[str] = (),
     usage: Usage | None = None,
+    readers_until: datetime | None = None,
 ) -> tuple[Wait, ...]:
     """Everybody whom the next step waits for; nobody in STEADY.
 
     `required`: instances that must be heard. `stores`: trust stores elsewhere that somebody changes by hand.
+    `readers_until`: see bundle_readers.py.
     """
     if state.phase is Phase.STEADY:
         return ()
@@ -70,6 +73,9 @@ def waits(
     ]
     if state.phase is Phase.NEW_ROOT_TRUSTED:
         found += _without_new_root(state, peers, held, now)
+        if readers_until is not None and now < readers_until:
+            yet = "have not all had the time to look again since the new root is there"
+            found.append(Wait("readers of the published bundle", yet, readers_until))
     elif state.phase in REPLACING:
         found += _with_leaving_root(state, peers, held, now)
         found += _met_by_gateway(usage, state.since, now)

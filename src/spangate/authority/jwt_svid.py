@@ -37,8 +37,8 @@ LIFETIME_MAX = timedelta(hours=1)
 FOREIGN_LIFETIME_MAX = timedelta(days=1)
 # "each <= 256 chars" (allowedAudiences of Google's providers); a provider's own name has some 130.
 AUDIENCE_CHARACTERS_MAX = 256
-# What readers of the bundle are asked to wait before they look again.
-REFRESH_HINT = timedelta(minutes=5)
+# What readers of the bundle are asked to wait before they look again; a rotation waits for them (bundle_readers.py).
+REFRESH_HINT = timedelta(minutes=1)
 _ISSUER = re.compile(
     r"(?:https://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|http://(?:127\.0\.0\.1|localhost))(?::[0-9]{1,5})?"
     r"(?:/[A-Za-z0-9._~-]+)*",

@@ -75,12 +75,13 @@ class Rotator:
         required: Iterable[str] = (),
         stores: Iterable[str] = (),
         usage: Callable[[], Usage] | None = None,
+        readers_until: Callable[[AuthorityState], datetime | None] = lambda _: None,
         settle: timedelta = SETTLE,
         moved: Callable[[AuthorityState], None] = lambda _: None,
     ) -> None:
         """`every`: the life of a root until it is rotated; None for never by itself. `moved` is told of each step.
 
-        `required`, `stores`, `usage`: see gate.waits.
+        `required`, `stores`, `usage`, `readers_until`: see gate.waits.
         """
         self._authority = authority
         self._peers = peers
@@ -90,6 +91,7 @@ class Rotator:
         self._required = tuple(required)
         self._stores = tuple(stores)
         self._usage = usage
+        self._readers_until = readers_until
         self._moved = moved
         self._from = clock.now() + settle
 
@@ -164,6 +166,7 @@ class Rotator:
             required=self._required,
             stores=self._stores,
             usage=self._usage() if self._usage else None,
+            readers_until=self._readers_until(state),
         )
         ready = max(self._from, state.since + DWELL)
         if now < ready and not found:
