@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import threading
@@ -319,40 +317,6 @@ def test_whoever_says_goodbye_holds_nothing_up_and_silence_is_no_goodbye(house: 
     (wait,) = rotation(house.client)["waits"]
     assert wait["who"] == f"run {CHECKOUT} (silent)"
     assert "silent" in wait["why"]
-
-
-def test_a_killed_process_is_gone_and_a_reused_number_is_another_process() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        life = life_of(process.pid)
-        assert life is not None
-        assert not ended(life)
-        process.kill()
-        process.wait()
-        assert ended(life)
-    assert life_of(0) is None
-    assert life_of(process.pid) is None
-    mine = life_of(os.getpid())
-    assert mine is not None
-    assert not ended(mine)
-    assert ended(replace(mine, started="1"))
-
-
-def test_of_another_machine_another_run_of_it_or_other_numbers_nobody_is_taken_for_dead() -> None:
-    mine = life_of(os.getpid())
-    assert mine is not None
-    assert not ended(replace(mine, system="another", started="1"))
-
-
-def test_a_process_that_cannot_be_looked_at_is_not_taken_for_dead() -> None:
-    mine = life_of(os.getpid())
-    assert mine is not None
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-        assert not ended(replace(mine, started="1"))
-        assert life_of(mine.pid) is None
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # What the doors refuse ------------------------------------------------------------------------------------------------

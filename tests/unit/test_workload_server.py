@@ -37,7 +37,7 @@ from fakes.workload import (
     stream,
     unary,
 )
-from spangate.adapters import workload_door, workload_held, workload_supply
+from spangate.adapters import workload_door, workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.grpc_connection import FRAME_BYTES_MAX, STREAMS_OF_CONNECTION_MAX, FrameLengths
 from spangate.adapters.unix_peers import Gone
@@ -501,7 +501,6 @@ def root_numbers(site: Site) -> list[int]:
 @pytest.fixture
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload_supply, "REPORT_SECONDS", 0.05)
-    monkeypatch.setattr(workload_held, "ENDING_SECONDS", 1.0)
 
 
 def test_who_listens_is_seen_to_follow_a_rotation_step_by_step(start: Start, quick_reports: None) -> None:

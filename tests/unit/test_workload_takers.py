@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.tokens import jwt_authority
 from fakes.workload import CHECKOUT, TRUST_DOMAIN, SwitchedIssuer, raw, refusal, stream
-from spangate.adapters import workload_held, workload_supply
+from spangate.adapters import workload_supply
 from spangate.adapters.clock import SystemClock
 from spangate.adapters.keys import SystemKeys
 from spangate.adapters.process_life import life_of
@@ -89,13 +89,13 @@ class Site:
         return {one.holder for one in self.issuer.ledger.held(SystemClock().now())}
 
     def takers(self) -> list[tuple[Life, int]]:
-        return [(one.life, one.streams) for one in self.issuer.ledger.takers(SystemClock().now())]
+        found = self.issuer.ledger.takers(SystemClock().now())
+        return [(one.life, one.streams) for one in found if one.life.pid]
 
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """That writes down who has what, if nothing else is said."""
-    monkeypatch.setattr(workload_held, "ENDING_SECONDS", ENDING_SECONDS)
     monkeypatch.setattr(workload_supply, "REPORT_SECONDS", LOOK_SECONDS)
     found = Site(tmp_path, kept=getattr(request, "param", True))
     yield found

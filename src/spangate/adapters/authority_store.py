@@ -267,14 +267,19 @@ class AuthorityFile:
 
     def replaced(self, holder: str, generation: int) -> None:
         """See authority.ledger.Ledger."""
-        self._out_of_use("holder = ? AND generation <> ?", (holder, generation))
+        with self._used() as database:
+            database.execute(
+                "UPDATE issued SET in_use = 0 WHERE in_use = 1 AND holder = ? AND generation <> ?", (holder, generation)
+            )
 
     def given_up(self, holder: str) -> None:
         """See authority.ledger.Ledger."""
-        self._out_of_use("holder = ?", (holder,))
         with self._used() as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("UPDATE issued SET in_use = 0 WHERE in_use = 1 AND holder = ?", (holder,))
             database.execute("DELETE FROM lives WHERE holder = ?", (holder,))
             database.execute("DELETE FROM takers WHERE holder = ?", (holder,))
+            database.execute("COMMIT")
 
     def belongs(self, holder: str, life: Life) -> None:
         """See authority.ledger.Ledger."""
@@ -310,11 +315,6 @@ class AuthorityFile:
         return tuple(
             Taker(holder, Life(system, pid, started), streams) for holder, system, pid, started, streams in rows
         )
-
-    def _out_of_use(self, which: str, values: tuple[str | int, ...]) -> None:
-        with self._used() as database:
-            # `which` is one of the two texts above.
-            database.execute(f"UPDATE issued SET in_use = 0 WHERE in_use = 1 AND {which}", values)  # noqa: S608
 
     def issued(self) -> tuple[Issued, ...]:
         """Everything that is written down, in the order of ends."""

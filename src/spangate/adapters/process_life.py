@@ -1,20 +1,26 @@
 """Whether a process still runs, told by the kernel.
 
 Rules: a process is known by its number and the moment of its start, so that another one under the same number is not
-taken for it; both mean something within one run of one machine, and within one namespace of numbers. Where the kernel
-does not tell, nothing is known, and nobody is taken for dead.
+taken for it; both mean something within one run of one machine, and within one namespace of numbers. It has ended when
+the last of its threads has, not with the first one. Where the kernel does not tell, or /proc does not show it, nothing
+is known, and nobody is taken for dead.
 Not here: whose number it is (unix_server.py), what ends with it (authority/peers.py).
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
 from spangate.authority.ledger import Life
 
-# In /proc/<pid>/stat, counted from behind the command's name (proc_pid_stat(5): field 22, and 3 is the first there).
-_STARTED_FIELD = 22 - 3
+# In /proc/<pid>/stat, counted from behind the command's name (proc_pid_stat(5): 3 is the first there).
+_THREADS_FIELD, _STARTED_FIELD = 20 - 3, 22 - 3
+# The line has some 50 numbers, and a name of 64 bytes at most.
+_STAT_BYTES_MAX = 4096
+# Tests look at one that shows nobody.
+_PROC = "/proc"
 
 
 def life_of(pid: int) -> Life | None:
@@ -54,7 +60,21 @@ def _started(pid: int) -> str | None:
     OSError.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        # Plain reads: this is asked for every process that comes, and again and again of who does not listen.
+        descriptor = os.open(f"{_PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            line = os.read(descriptor, _STAT_BYTES_MAX)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
+        # Others' processes may be hidden (proc(5), hidepid), also one that was not before: a signal would find it.
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        raise
+    fields = line.rpartition(b")")[2].split()
+    # A first thread that has ended looks like a process that has, as long as others run.
+    if fields[0] == b"X" or (fields[0] == b"Z" and fields[_THREADS_FIELD] in (b"0", b"1")):
         return None
-    return None if fields[0] in "ZX" else fields[_STARTED_FIELD]
+    return fields[_STARTED_FIELD].decode("ascii")

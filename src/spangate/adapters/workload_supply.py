@@ -6,8 +6,8 @@ look, and whoever asks is given nothing older than that. The authority is told w
 have been given who asked, once it has reached their sockets; who was given something older and does not listen is not
 spoken for, and a rotation waits until it asks again, or for the end of that certificate, or of that process. Whatever
 blocks (signing, recording, asking an authority) is done in one worker thread, in turn.
-Not here: who asks and may have it (workload_door.py), of whom it is still known (workload_held.py), also beyond the end
-of this process (workload_takers.py), messages (authority/workload_api.py).
+Not here: who asks and may have it (workload_door.py), who has it (workload_audience.py), also beyond the end of this
+process (workload_takers.py), messages (authority/workload_api.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
@@ -25,14 +26,15 @@ from typing import Protocol, TypeVar
 from spangate.adapters.grpc_connection import Call, Connection
 from spangate.adapters.renewer import renew_at, retry_after
 from spangate.adapters.unix_peers import PeerProcess
-from spangate.adapters.workload_held import Departures, Held, new_holder
-from spangate.adapters.workload_takers import UNKNOWN, Takers
+from spangate.adapters.workload_audience import Audience, Strangers, new_holder
+from spangate.adapters.workload_takers import Takers
 from spangate.authority.ledger import Life, Takings
 from spangate.authority.workload_api import (
     Bundles,
     Issuer,
     Method,
     Status,
+    X509Svid,
     fingerprints,
     jwt_bundles_answer,
     root_over,
@@ -49,6 +51,20 @@ REPORT_SECONDS = 2.0
 _RANDOM = random.SystemRandom()
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Held:
+    """The certificate of an identity, and how it is answered."""
+
+    svid: X509Svid
+    # The root over it, by its fingerprint.
+    root: str
+    # Who signed it, as far as it is known: asked just before, so that a change in between is a change.
+    signer: str
+    answer: bytes
+    renew_at: datetime
+    failures: int = 0
 
 
 class Clock(Protocol):
@@ -82,19 +98,19 @@ class Supply:
         self._look_seconds = look_seconds
         self._jitter = jitter
         self._takes_all_along = takes_all_along
-        self._held: dict[SpiffeId, Held] = {}
-        self._issuing: dict[SpiffeId, asyncio.Future[Held]] = {}
+        self._held: dict[SpiffeId, _Held] = {}
+        self._audiences: dict[SpiffeId, Audience] = {}
+        # The answer that each process was given last, as far as it has certainly reached its socket.
+        self._last: dict[Life, bytes] = {}
+        self._issuing: dict[SpiffeId, asyncio.Future[None]] = {}
+        self._strangers = Strangers()
+        self._takers = Takers(kept, clock.now, self.in_worker)
+        self._ended = ended
         self._bundles: Bundles | None = None
         self._bundles_until = 0.0
         self._asking: asyncio.Future[Bundles] | None = None
-        # Which identity's certificate was given over a connection.
-        self._given: dict[Connection, SpiffeId] = {}
-        self._departures = Departures()
-        # Streams that are about to be given a certificate.
-        self._coming: dict[Call, tuple[SpiffeId, Life]] = {}
-        # Whether who has what may be other than it was at the last look.
-        self._moved = False
-        self._takers = Takers(kept, clock.now, self.in_worker, ended)
+        # Fingerprints of the roots of each trust domain.
+        self._roots: dict[str, frozenset[str]] = {}
         self._bundle_holder = new_holder()
         self._report_at = 0.0
         # Streams of bundles, by method.
@@ -114,11 +130,12 @@ class Supply:
         if self._looks is not None:
             self._looks.cancel()
             await asyncio.gather(self._looks, return_exceptions=True)
-        self._departures.close()
-        for held in self._held.values() if self._takes_all_along else ():
+        self._strangers.close()
+        names = [name for audience in self._audiences.values() for name in audience.names]
+        for holder in (*names, *self._takers.former) if self._takes_all_along else ():
             # Nobody who is away has to be told; the certificate ends by itself.
             with contextlib.suppress(SpangateError):
-                await self.in_worker(partial(self._issuer.gone, held.holder))
+                await self.in_worker(partial(self._issuer.gone, holder))
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
@@ -135,52 +152,54 @@ class Supply:
 
     def ended(self, call: Call) -> None:
         """It waits for nothing any more."""
-        self._moved = True
         identity = self._streams.pop(call, None)
-        if identity is not None and identity in self._held:
-            self._held[identity].waiting.discard(call)
+        if identity is None:
+            return
+        if identity in self._audiences:
+            self._audiences[identity].ended(call)
         for streams in self._bundle_streams.values():
             streams.discard(call)
 
     def left(self, connection: Connection, process: PeerProcess) -> None:
         """The connection has ended. Takes `process` over."""
-        identity = self._given.pop(connection, None)
-        if identity is None or identity not in self._held:
-            process.close()
-        else:
-            self._departures.left(connection, process, self._held[identity], asyncio.get_running_loop().time())
+        life = self._strangers.left(connection, process, _seconds())
+        if life is not None:
+            for audience in self._audiences.values():
+                audience.merge(life, self._strangers.anybody)
 
     async def give(self, call: Call, identity: SpiffeId, process: PeerProcess, *, still: Callable[[], bool]) -> None:
         """Gives what `identity` has, and what comes in its place, if `still` says so then. Raises Gone, and what
         issuing and `still` raise.
         """
-        life = process.life() or UNKNOWN
-        self._coming[call] = identity, life
+        if not call.open:
+            return
+        life = process.life() or self._strangers.life(call.connection)
+        audience = self._audiences.setdefault(identity, Audience())
+        audience.comes(life)
+        given = False
         try:
-            held = await self._for_one_more(identity, life)
-            if still():
+            held = await self._for_one_more(identity, audience)
+            if given := still():
                 self._streams[call] = identity
-                held.waiting.add(call)
-                held.takers[call.connection] = life
-                self._given[call.connection] = identity
-                held.tell(call)
+                audience.listens(call, life, _seconds())
+                self._send(call, life, held.answer)
         finally:
-            del self._coming[call]
-            self._moved = True
+            if not given:
+                audience.comes_not(life)
 
-    async def _for_one_more(self, identity: SpiffeId, life: Life) -> Held:
-        """What is there already, or a new one; that a process is given it has been written down."""
-        noted = ""
+    async def _for_one_more(self, identity: SpiffeId, audience: Audience) -> _Held:
+        """What is there already, or a new one; that it is given to whoever comes has been written down."""
+        noted: tuple[str, ...] = ()
         await self.known_bundles()
         while True:
             held = self._held.get(identity)
             if held is None or held.svid.not_after <= self._clock.now():
-                await self.issue(identity)
-            elif held.holder == noted:
+                await self._issue(identity, audience)
+            elif audience.holder in noted:
                 return held
             else:
-                noted = held.holder
-                await self._takers.comes(noted, life)
+                noted = audience.names
+                await self._takers.note(audience.changes())
 
     def wait_for_bundles(self, call: Call, identity: SpiffeId, bundles: Bundles) -> None:
         """Gives `bundles`, and what comes in their place."""
@@ -190,53 +209,37 @@ class Supply:
 
     # Certificates and bundles
 
-    async def issue(self, identity: SpiffeId) -> Held:
+    async def _issue(self, identity: SpiffeId, audience: Audience) -> None:
         """A new certificate, in place of the one before; one at a time for each identity."""
-        if identity in self._issuing:
-            return await asyncio.shield(self._issuing[identity])
-        future = self._issuing[identity] = asyncio.ensure_future(self._issue_now(identity))
-        try:
-            return await asyncio.shield(future)
-        finally:
-            self._issuing.pop(identity, None)
+        if identity not in self._issuing:
+            future = self._issuing[identity] = asyncio.ensure_future(self._issue_now(identity, audience))
+            future.add_done_callback(lambda _: self._issuing.pop(identity))
+        await asyncio.shield(self._issuing[identity])
 
-    async def _issue_now(self, identity: SpiffeId) -> Held:
+    async def _issue_now(self, identity: SpiffeId, audience: Audience) -> None:
         bundles = await self.known_bundles()
-        before = self._held.get(identity)
-        holder = new_holder() if before is None or before.lost else before.holder
+        if audience.idle:
+            audience.follow()
+        # Before it is signed: a name of which nobody is written down would be waited for by whoever comes after us.
+        name = audience.names[-1]
+        await self._takers.note(audience.changes())
         signer = await self.in_worker(self._issuer.signer)
-        svid = await self.in_worker(lambda: self._issuer.x509_svid(identity, holder))
+        svid, root = await self.in_worker(partial(self._signed, identity, name))
         due = renew_at(self._clock.now(), svid.not_after, self._jitter())
-        held = Held(svid, signer, x509_svid_answer(svid, self._bundles or bundles), due, holder)
-        if (before := self._held.get(identity)) is not None:
-            held.waiting = before.waiting
-            if before.holder == holder:
-                held.lost, held.takers, held.last = before.lost, before.takers, before.last
-            else:
-                await self._renamed(identity, before, held)
-        self._held[identity] = held
-        return held
+        held = _Held(svid, root, signer, x509_svid_answer(svid, self._bundles or bundles), due)
+        before, self._held[identity] = self._held.get(identity), held
+        if before is not None and name != audience.holder:
+            self._takers.succeeded(*audience.succeed(), before.svid.not_after)
+        self._tell(audience, held)
 
-    async def _renamed(self, identity: SpiffeId, before: Held, held: Held) -> None:
-        """Who waits gets `held` under its new name, which does not speak of those who went: they have `before`."""
-        written: dict[Life, int] | None = None
-        while True:
-            held.takers = {call.connection: before.takers[call.connection] for call in before.waiting}
-            streams = held.streams(self._coming_for(identity))
-            if streams == written:
-                break
-            # Meanwhile others may come, or go.
-            await self._takers.are(held.holder, streams)
-            written = streams
-        self._takers.succeeded(before.holder)
-
-    def _coming_for(self, identity: SpiffeId) -> Iterator[Life]:
-        return (life for known, life in self._coming.values() if known == identity)
+    def _signed(self, identity: SpiffeId, holder: str) -> tuple[X509Svid, str]:
+        svid = self._issuer.x509_svid(identity, holder)
+        return svid, root_over(svid.chain_pem, svid.bundle_pem)
 
     @property
     def bundles(self) -> Bundles | None:
         """Those of the last look, if that was just now."""
-        return self._bundles if asyncio.get_running_loop().time() < self._bundles_until else None
+        return self._bundles if _seconds() < self._bundles_until else None
 
     async def known_bundles(self) -> Bundles:
         """Those of now, or of less than a look ago: who asks once is not told of a change later. Those of before while
@@ -267,9 +270,7 @@ class Supply:
         while True:
             await asyncio.sleep(self._look_seconds)
             try:
-                await self._look()
-                await self._report()
-                await self._write_down()
+                await self.look()
                 told = ""
             # What is tended here must outlive any defect: without it certificates would end, unexplained.
             except Exception as error:  # noqa: BLE001
@@ -278,73 +279,95 @@ class Supply:
                     self._problem(text)
                 told = text
 
-    async def _look(self) -> None:
-        """Tells whoever waits of what has changed since the last look."""
+    async def look(self) -> None:
+        """Tells whoever waits of what has changed since the last look, and the authority of who has what."""
+        await self._tell_changes()
+        unused = await self._settle()
+        await self._report()
+        for holder in unused:
+            await self.in_worker(partial(self._issuer.gone, holder))
+            self._takers.gone(holder)
+
+    async def _tell_changes(self) -> None:
         if self._streams or self._held:
             await self._bundles_now()
         signer = await self.in_worker(self._issuer.signer) if self._held else ""
-        self._moved |= self._departures.let_go(asyncio.get_running_loop().time())
         now = self._clock.now()
-        for identity in tuple(self._held):
+        for identity, audience in tuple(self._audiences.items()):
             held = self._held.get(identity)
-            if held is None:
-                continue
-            if held.signer != signer:
+            if held is not None and held.signer != signer:
                 held.signer, held.renew_at = signer, now
-            if not held.waiting:
-                if any(self._coming_for(identity)):
-                    continue
-                if not held.takers and not held.lost:
-                    del self._held[identity]
-                    await self._gone(held.holder)
-                elif held.renew_at <= now:
-                    del self._held[identity]  # whoever asks next gets a new one
-                    self._takers.succeeded(held.holder)
-            elif held.renew_at <= now:
-                await self._renew(identity, held, now)
+            if audience.empty:
+                if held is None or not audience.idle or held.renew_at <= now:
+                    self._drop(identity, audience)  # whoever asks next gets a new one
+            elif audience.waiting and held is not None and held.renew_at <= now:
+                await self._renew(identity, audience, held, now)
+            for call in audience.catch_up(_seconds()):
+                call.connection.abort()
 
-    async def _write_down(self) -> None:
-        """For whoever comes after this process; and lets go of what was given out before, and nobody has any more."""
-        for held in [one for one in self._held.values() if one.lost]:
-            found = await self._takers.ended(held.lost) | (held.listening().keys() - {UNKNOWN})
-            self._moved |= bool(found & held.lost)
-            held.lost -= found
-            held.forget()
-        if not self._moved and not self._takers.wait:
-            return
-        self._moved = False
-        try:
-            for identity in tuple(self._held):
-                if now := self._held.get(identity):
-                    await self._takers.are(now.holder, now.streams(self._coming_for(identity)))
-        except BaseException:
-            self._moved = True
-            raise
-        listening: Counter[Life] = Counter()
-        up_to_date: set[Life] = set()
-        for one in self._held.values():
-            one.forget()
-            listening.update(one.listening())
-            up_to_date |= one.up_to_date()
-        for holder in await self._takers.out_of_use(listening, up_to_date):
-            await self._gone(holder)
+    def _drop(self, identity: SpiffeId, audience: Audience) -> None:
+        """Nobody waits for more of it."""
+        del self._audiences[identity]
+        held = self._held.pop(identity, None)
+        until = self._clock.now() if held is None else held.svid.not_after
+        following = audience.following
+        audience.following = None
+        self._takers.succeeded(*audience.succeed(), until)
+        if following is not None:
+            self._takers.succeeded(following, {}, (), until)
 
-    async def _gone(self, holder: str) -> None:
-        await self.in_worker(partial(self._issuer.gone, holder))
-        self._takers.gone(holder)
+    async def _settle(self) -> list[str]:
+        """Lets go of who has ended, also in what is written down. The names of which nobody has anything."""
+        audiences = self._audiences.values()
+        departed = self._strangers.ended(_seconds())
+        self._settled(departed)
+        asked = self._takers.waited_for().union(*(audience.idle for audience in audiences))
+        if asked:
+            departed = await self.in_worker(lambda: {life for life in asked if self._ended(life)})
+        unused = self._settled(departed)
+        changes: dict[tuple[str, Life], int | None] = {}
+        for audience in audiences:
+            changes.update(audience.changes())
+        await self._takers.note(changes)
+        if departed or unused:
+            known = self._takers.waited_for().union(*(one.idle.union(one.streams) for one in audiences))
+            self._last = {life: answer for life, answer in self._last.items() if life in known}
+        return unused
+
+    def _settled(self, departed: Collection[Life]) -> list[str]:
+        """The names of which nobody has anything, now that these have ended."""
+        audiences, listening, behind = self._audiences.values(), Counter[Life](), set[Life]()
+        answers: set[bytes] = set()
+        if self._takers.former or any(audience.idle for audience in audiences):
+            for audience in audiences:
+                listening.update(audience.streams)
+                behind.update(audience.waiting[call] for call in audience.behind)
+            answers.update(held.answer for held in self._held.values())
+        # Who has not been given the latest on each of its streams may use something else on one.
+        for life in behind:
+            listening.pop(life, None)
+        current = {life for life, answer in self._last.items() if answer in answers} - behind
+        for identity, audience in self._audiences.items():
+            audience.settle(departed)
+            audience.settle(listening)
+            if audience.idle and identity in self._held:
+                # Who was given another identity's last uses that.
+                answer = self._held[identity].answer
+                audience.settle({life for life in audience.idle & current if self._last[life] != answer})
+        return self._takers.settle(departed, listening, current)
 
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""
-        loop, now = asyncio.get_running_loop(), self._clock.now()
-        if self._bundles is None or loop.time() < self._report_at:
+        now = self._clock.now()
+        if self._bundles is None or _seconds() < self._report_at:
             return
-        self._report_at = loop.time() + REPORT_SECONDS
-        reports: list[tuple[Held | None, Callable[[], bool]]] = []
-        for identity, held in self._held.items():
-            if held.spoken_for():
+        self._report_at = _seconds() + REPORT_SECONDS
+        reports: list[tuple[_Held | None, Callable[[], bool]]] = []
+        for identity, audience in self._audiences.items():
+            held = self._held.get(identity)
+            if held is not None and audience.follows(partial(self._was_given, held.answer)):
                 trusts = self._trusts(identity.trust_domain)
-                uses = root_over(held.svid.chain_pem, held.svid.bundle_pem)
-                reports.append((held, partial(self._issuer.report, held.holder, identity, trusts, uses)))
+                reports.append((held, partial(self._issuer.report, audience.holder, identity, trusts, held.root)))
         streams = self._bundle_streams[Method.X509_BUNDLES]
         if streams and all(call.delivered for call in streams):
             trusts = self._trusts(next(iter(self._streams.values())).trust_domain)
@@ -355,44 +378,60 @@ class Supply:
                 held_or_none.renew_at = now
 
     def _trusts(self, trust_domain: str) -> frozenset[str]:
-        pem = self._bundles.x509_pem.get(trust_domain) if self._bundles else None
-        return fingerprints(pem) if pem else frozenset()
+        if trust_domain not in self._roots:
+            pem = self._bundles.x509_pem.get(trust_domain) if self._bundles else None
+            self._roots[trust_domain] = fingerprints(pem) if pem else frozenset()
+        return self._roots[trust_domain]
 
     async def _look_at_bundles(self) -> Bundles:
         """Those of now; tells of a change."""
         # Also if it fails: an authority that is away is asked once in a look, and not by everybody who comes.
-        self._bundles_until = asyncio.get_running_loop().time() + self._look_seconds
+        self._bundles_until = _seconds() + self._look_seconds
         bundles = await self.in_worker(self._issuer.bundles)
-        self._bundles_until = asyncio.get_running_loop().time() + self._look_seconds
+        self._bundles_until = _seconds() + self._look_seconds
         if bundles == self._bundles:
             return bundles
-        self._bundles = bundles
+        self._bundles, self._roots = bundles, {}
         for method, streams in self._bundle_streams.items():
             answer = _BUNDLE_ANSWERS[method](bundles)
             for call in tuple(streams):
                 call.send(answer)
-        for held in tuple(self._held.values()):
-            self._tell(held, x509_svid_answer(held.svid, bundles))
+        for identity, held in self._held.items():
+            held.answer = x509_svid_answer(held.svid, bundles)
+            self._tell(self._audiences[identity], held)
         return bundles
 
-    async def _renew(self, identity: SpiffeId, held: Held, now: datetime) -> None:
+    async def _renew(self, identity: SpiffeId, audience: Audience, held: _Held, now: datetime) -> None:
         try:
-            renewed = await self.issue(identity)
+            await self._issue(identity, audience)
         except Exception as error:  # noqa: BLE001 - the others must be renewed whatever is wrong with this one
             held.failures += 1
             held.renew_at = now + timedelta(seconds=retry_after(held.failures, self._jitter()))
             self._problem(f"cannot renew the certificate of `{identity}`: {error or type(error).__name__}")
             if held.svid.not_after <= now:
-                for call in tuple(held.waiting):
+                for call in tuple(audience.waiting):
                     call.finish(Status.UNAVAILABLE, "the certificate has ended and there is no new one")
-            return
-        self._tell(renewed, renewed.answer)
 
-    @staticmethod
-    def _tell(held: Held, answer: bytes) -> None:
-        held.answer = answer
-        for call in tuple(held.waiting):
-            held.tell(call)
+    def _tell(self, audience: Audience, held: _Held) -> None:
+        audience.told(_seconds())
+        for call, life in tuple(audience.waiting.items()):
+            self._send(call, life, held.answer)
+
+    def _send(self, call: Call, life: Life, answer: bytes) -> None:
+        call.send(answer)
+        if call.delivered and life.system:
+            self._last[life] = answer
+        else:
+            self._last.pop(life, None)
+
+    def _was_given(self, answer: bytes, life: Life) -> bool:
+        """Whether that is what the process was given last."""
+        return self._last.get(life) == answer
+
+
+def _seconds() -> float:
+    """The event loop's time."""
+    return asyncio.get_running_loop().time()
 
 
 _BUNDLE_ANSWERS: dict[Method, Callable[[Bundles], bytes]] = {
