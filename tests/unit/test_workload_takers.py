@@ -210,6 +210,19 @@ def test_many_that_come_at_once_are_written_down_at_once_and_none_is_sent_away(s
         assert site.kept.writes - before < 40
 
 
+def test_many_that_ask_for_bundles_at_once_wait_for_one_answer_and_none_is_sent_away(site: Site) -> None:
+    with ExitStack() as stack:
+        site.issuer.open.clear()
+        channels = [stack.enter_context(raw(site.path)) for _ in range(5)]
+        calls = [stream(channel, "FetchX509Bundles") for channel in channels for _ in range(60)]
+        assert site.issuer.entered.wait(10)
+        time.sleep(0.5)
+        site.issuer.open.set()
+        for call in calls:
+            next(call)
+    assert site.said == []
+
+
 def test_the_next_one_knows_that_a_process_is_back_when_all_its_streams_are(site: Site, me: Life) -> None:
     with ExitStack() as stack:
         given(site, stack)

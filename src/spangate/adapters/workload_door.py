@@ -207,14 +207,14 @@ class WorkloadDoor:
             raise Refused(Status.UNAVAILABLE, "there are too many streams")
         self._user_of[call] = uid
         self._streams_of[uid] += 1
+        # Not bounded as other work: a stream has its place already, and many wait for one signature, record or answer.
         if call.method is Method.X509_SVID:
-            # Not bounded as other work: a stream has its place already, and many wait for one signature and one record.
             process, still = self._processes[call.connection], partial(self._still, call, identity)
             self._spawn(self._handled(call, self._supply.give(call, identity, process, still=still)))
         elif self._supply.bundles is not None:
             self._supply.wait_for_bundles(call, identity, self._supply.bundles)
         else:
-            self._work(call, self._first_bundles(call, identity))
+            self._spawn(self._handled(call, self._first_bundles(call, identity)))
 
     async def _first_bundles(self, call: Call, identity: SpiffeId) -> None:
         bundles = await self._supply.known_bundles()
