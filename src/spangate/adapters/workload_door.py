@@ -212,14 +212,14 @@ class WorkloadDoor:
             process, still = self._processes[call.connection], partial(self._still, call, identity)
             self._spawn(self._handled(call, self._supply.give(call, identity, process, still=still)))
         elif self._supply.bundles is not None:
-            self._supply.wait_for_bundles(call, identity, self._supply.bundles)
+            self._supply.wait_for_bundles(call, identity)
         else:
             self._spawn(self._handled(call, self._first_bundles(call, identity)))
 
     async def _first_bundles(self, call: Call, identity: SpiffeId) -> None:
-        bundles = await self._supply.known_bundles()
+        await self._supply.known_bundles()
         if self._still(call, identity):
-            self._supply.wait_for_bundles(call, identity, bundles)
+            self._supply.wait_for_bundles(call, identity)
 
     async def _jwt_svid(self, call: Call, identity: SpiffeId, audiences: tuple[str, ...]) -> None:
         token = await self._supply.in_worker(lambda: self._issuer.jwt_svid(identity, audiences))

@@ -113,7 +113,8 @@ class Supply:
         self._roots: dict[str, frozenset[str]] = {}
         self._bundle_holder = new_holder()
         self._report_at = 0.0
-        # Streams of bundles, by method.
+        # Streams of bundles, by method, and what is known to answer them with.
+        self._bundle_answers: dict[Method, bytes] = {}
         self._bundle_streams: dict[Method, set[Call]] = {Method.X509_BUNDLES: set(), Method.JWT_BUNDLES: set()}
         # Open streams, each with the identity it was opened by.
         self._streams: dict[Call, SpiffeId] = {}
@@ -201,11 +202,11 @@ class Supply:
                 noted = audience.names
                 await self._takers.note(audience.changes())
 
-    def wait_for_bundles(self, call: Call, identity: SpiffeId, bundles: Bundles) -> None:
-        """Gives `bundles`, and what comes in their place."""
+    def wait_for_bundles(self, call: Call, identity: SpiffeId) -> None:
+        """Gives those that are known, and what comes in their place."""
         self._streams[call] = identity
         self._bundle_streams[call.method].add(call)
-        call.send(_BUNDLE_ANSWERS[call.method](bundles))
+        call.send(self._bundle_answers[call.method])
 
     # Certificates and bundles
 
@@ -392,10 +393,13 @@ class Supply:
         if bundles == self._bundles:
             return bundles
         self._bundles, self._roots = bundles, {}
+        self._bundle_answers = {
+            Method.X509_BUNDLES: x509_bundles_answer(bundles),
+            Method.JWT_BUNDLES: jwt_bundles_answer(bundles),
+        }
         for method, streams in self._bundle_streams.items():
-            answer = _BUNDLE_ANSWERS[method](bundles)
             for call in tuple(streams):
-                call.send(answer)
+                call.send(self._bundle_answers[method])
         for identity, held in self._held.items():
             held.answer = x509_svid_answer(held.svid, bundles)
             self._tell(self._audiences[identity], held)
@@ -432,9 +436,3 @@ class Supply:
 def _seconds() -> float:
     """The event loop's time."""
     return asyncio.get_running_loop().time()
-
-
-_BUNDLE_ANSWERS: dict[Method, Callable[[Bundles], bytes]] = {
-    Method.X509_BUNDLES: x509_bundles_answer,
-    Method.JWT_BUNDLES: jwt_bundles_answer,
-}
