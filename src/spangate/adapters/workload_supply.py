@@ -1,4 +1,4 @@
-"""What the Workload API has to give: certificates for identities, bundles, and news of both for those who wait.
+"""What the Workload API has to give: certificates for identities, with bundles, and news of both for those who wait.
 
 Rules: one certificate and key serve all processes of an identity; they are in memory only, made when first asked for,
 and made anew in time, or when another signer signs. A change of roots or token keys reaches every open stream within a
@@ -6,8 +6,8 @@ look, and whoever asks is given nothing older than that. The authority is told w
 have been given who asked, once it has reached their sockets; who was given something older and does not listen is not
 spoken for, and a rotation waits until it asks again, or for the end of that certificate, or of that process. Whatever
 blocks (signing, recording, asking an authority) is done in one worker thread, in turn.
-Not here: who asks and may have it (workload_door.py), who has it (workload_audience.py), also beyond the end of this
-process (workload_takers.py), messages (authority/workload_api.py).
+Not here: who asks and may have it (workload_door.py), bundles (workload_bundles.py), who has it
+(workload_audience.py), also beyond the end of this process (workload_takers.py), messages (authority/workload_api.py).
 """
 
 from __future__ import annotations
@@ -27,18 +27,15 @@ from spangate.adapters.grpc_connection import Call, Connection
 from spangate.adapters.renewer import renew_at, retry_after
 from spangate.adapters.unix_peers import PeerProcess
 from spangate.adapters.workload_audience import Audience, Strangers, new_holder
+from spangate.adapters.workload_bundles import BundleNews
 from spangate.adapters.workload_takers import Takers
 from spangate.authority.ledger import Life, Takings
 from spangate.authority.workload_api import (
     Bundles,
     Issuer,
-    Method,
     Status,
     X509Svid,
-    fingerprints,
-    jwt_bundles_answer,
     root_over,
-    x509_bundles_answer,
     x509_svid_answer,
 )
 from spangate.errors import SpangateError
@@ -106,16 +103,9 @@ class Supply:
         self._strangers = Strangers()
         self._takers = Takers(kept, clock.now, self.in_worker)
         self._ended = ended
-        self._bundles: Bundles | None = None
-        self._bundles_until = 0.0
-        self._asking: asyncio.Future[Bundles] | None = None
-        # Fingerprints of the roots of each trust domain.
-        self._roots: dict[str, frozenset[str]] = {}
+        self._news = BundleNews(lambda: self.in_worker(issuer.bundles), self._carry, look_seconds)
         self._bundle_holder = new_holder()
         self._report_at = 0.0
-        # Streams of bundles, by method, and what is known to answer them with.
-        self._bundle_answers: dict[Method, bytes] = {}
-        self._bundle_streams: dict[Method, set[Call]] = {Method.X509_BUNDLES: set(), Method.JWT_BUNDLES: set()}
         # Open streams, each with the identity it was opened by.
         self._streams: dict[Call, SpiffeId] = {}
         self._worker: ThreadPoolExecutor | None = None
@@ -158,8 +148,7 @@ class Supply:
             return
         if identity in self._audiences:
             self._audiences[identity].ended(call)
-        for streams in self._bundle_streams.values():
-            streams.discard(call)
+        self._news.ended(call)
 
     def left(self, connection: Connection, process: PeerProcess) -> None:
         """The connection has ended. Takes `process` over."""
@@ -191,7 +180,7 @@ class Supply:
     async def _for_one_more(self, identity: SpiffeId, audience: Audience) -> _Held:
         """What is there already, or a new one; that it is given to whoever comes has been written down."""
         noted: tuple[str, ...] = ()
-        await self.known_bundles()
+        await self._news.known()
         while True:
             held = self._held.get(identity)
             if held is None or held.svid.not_after <= self._clock.now():
@@ -205,8 +194,7 @@ class Supply:
     def wait_for_bundles(self, call: Call, identity: SpiffeId) -> None:
         """Gives those that are known, and what comes in their place."""
         self._streams[call] = identity
-        self._bundle_streams[call.method].add(call)
-        call.send(self._bundle_answers[call.method])
+        self._news.wait(call)
 
     # Certificates and bundles
 
@@ -218,7 +206,7 @@ class Supply:
         await asyncio.shield(self._issuing[identity])
 
     async def _issue_now(self, identity: SpiffeId, audience: Audience) -> None:
-        bundles = await self.known_bundles()
+        bundles = await self._news.known()
         if audience.idle:
             audience.follow()
         # Before it is signed: a name of which nobody is written down would be waited for by whoever comes after us.
@@ -227,7 +215,7 @@ class Supply:
         signer = await self.in_worker(self._issuer.signer)
         svid, root = await self.in_worker(partial(self._signed, identity, name))
         due = renew_at(self._clock.now(), svid.not_after, self._jitter())
-        held = _Held(svid, root, signer, x509_svid_answer(svid, self._bundles or bundles), due)
+        held = _Held(svid, root, signer, x509_svid_answer(svid, self._news.last or bundles), due)
         before, self._held[identity] = self._held.get(identity), held
         if before is not None and name != audience.holder:
             self._takers.succeeded(*audience.succeed(), before.svid.not_after)
@@ -240,31 +228,11 @@ class Supply:
     @property
     def bundles(self) -> Bundles | None:
         """Those of the last look, if that was just now."""
-        return self._bundles if _seconds() < self._bundles_until else None
+        return self._news.fresh
 
     async def known_bundles(self) -> Bundles:
-        """Those of now, or of less than a look ago: who asks once is not told of a change later. Those of before while
-        the authority does not answer.
-        """
-        if (known := self.bundles) is not None:
-            return known
-        try:
-            return await self._bundles_now()
-        except SpangateError:
-            if self._bundles is None:
-                raise
-            return self._bundles
-
-    async def _bundles_now(self) -> Bundles:
-        """Asked of the authority once for all who come meanwhile."""
-        if self._asking is None:
-            self._asking = asyncio.ensure_future(self._look_at_bundles())
-        asking = self._asking
-        try:
-            return await asyncio.shield(asking)
-        finally:
-            if asking.done() and self._asking is asking:
-                self._asking = None
+        """Those of now, or of less than a look ago. Raises SpangateError."""
+        return await self._news.known()
 
     async def _look_again(self) -> None:
         told = ""
@@ -291,7 +259,7 @@ class Supply:
 
     async def _tell_changes(self) -> None:
         if self._streams or self._held:
-            await self._bundles_now()
+            await self._news.look()
         signer = await self.in_worker(self._issuer.signer) if self._held else ""
         now = self._clock.now()
         for identity, audience in tuple(self._audiences.items()):
@@ -360,50 +328,28 @@ class Supply:
     async def _report(self) -> None:
         """Tells the authority what those who listen have been given."""
         now = self._clock.now()
-        if self._bundles is None or _seconds() < self._report_at:
+        if self._news.last is None or _seconds() < self._report_at:
             return
         self._report_at = _seconds() + REPORT_SECONDS
         reports: list[tuple[_Held | None, Callable[[], bool]]] = []
         for identity, audience in self._audiences.items():
             held = self._held.get(identity)
             if held is not None and audience.follows(partial(self._was_given, held.answer)):
-                trusts = self._trusts(identity.trust_domain)
+                trusts = self._news.roots(identity.trust_domain)
                 reports.append((held, partial(self._issuer.report, audience.holder, identity, trusts, held.root)))
-        streams = self._bundle_streams[Method.X509_BUNDLES]
-        if streams and all(call.delivered for call in streams):
-            trusts = self._trusts(next(iter(self._streams.values())).trust_domain)
+        if self._news.all_told():
+            trusts = self._news.roots(next(iter(self._streams.values())).trust_domain)
             reports.append((None, partial(self._issuer.report, self._bundle_holder, None, trusts, "")))
         answers = await self.in_worker(lambda: [report() for _, report in reports])
         for (held_or_none, _), renew in zip(reports, answers, strict=True):
             if renew and held_or_none is not None:
                 held_or_none.renew_at = now
 
-    def _trusts(self, trust_domain: str) -> frozenset[str]:
-        if trust_domain not in self._roots:
-            pem = self._bundles.x509_pem.get(trust_domain) if self._bundles else None
-            self._roots[trust_domain] = fingerprints(pem) if pem else frozenset()
-        return self._roots[trust_domain]
-
-    async def _look_at_bundles(self) -> Bundles:
-        """Those of now; tells of a change."""
-        # Also if it fails: an authority that is away is asked once in a look, and not by everybody who comes.
-        self._bundles_until = _seconds() + self._look_seconds
-        bundles = await self.in_worker(self._issuer.bundles)
-        self._bundles_until = _seconds() + self._look_seconds
-        if bundles == self._bundles:
-            return bundles
-        self._bundles, self._roots = bundles, {}
-        self._bundle_answers = {
-            Method.X509_BUNDLES: x509_bundles_answer(bundles),
-            Method.JWT_BUNDLES: jwt_bundles_answer(bundles),
-        }
-        for method, streams in self._bundle_streams.items():
-            for call in tuple(streams):
-                call.send(self._bundle_answers[method])
+    def _carry(self, bundles: Bundles) -> None:
+        """Certificates come with their bundles."""
         for identity, held in self._held.items():
             held.answer = x509_svid_answer(held.svid, bundles)
             self._tell(self._audiences[identity], held)
-        return bundles
 
     async def _renew(self, identity: SpiffeId, audience: Audience, held: _Held, now: datetime) -> None:
         try:
