@@ -20,6 +20,9 @@ async function read(database) {
 
 async function main() {
   const [stop, pause] = process.argv.slice(2);
+  // A `run` that is killed leaves its command behind, and nobody would stop this one.
+  const parent = process.ppid;
+  setInterval(() => process.ppid === parent || process.exit(1), 1000).unref();
   const spanner = new Spanner();
   const database = spanner.instance('main').database('shop');
   const found = {what: 'reader in Node.js', done: 0, failed: [], slowest: 0};
