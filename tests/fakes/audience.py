@@ -25,6 +25,7 @@ from spangate.adapters.keys import SystemKeys
 from spangate.adapters.unix_peers import Gone
 from spangate.adapters.workload_issuers import AuthorityIssuer
 from spangate.adapters.workload_supply import Supply
+from spangate.adapters.workload_takers import BACK_SECONDS
 from spangate.authority.ca import Authority
 from spangate.authority.ledger import HeldLedger, Life, Taker
 from spangate.authority.peers import Peers
@@ -200,7 +201,9 @@ class Call:
 
 @dataclass(eq=False)
 class Client:
-    """A part of a process with a stream of its own. `cut_off`: its stream ended with a killed authority."""
+    """A part of a process with a stream of its own. `cut_off`: its stream ended with a killed authority, and it has not
+    had the time to come back.
+    """
 
     process: Process
     call: Call | None = None
@@ -262,7 +265,7 @@ class Site:
     """One run of the authority."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.lives = world, True
+        self.world, self.lives, self.since = world, True, world.loop.seconds
         self.worker = Worker()
         world.loop.set_default_executor(self.worker)
         issuer = AuthorityIssuer(world.authority, world.tokens, FewKeys(world.chance), world.peers())
@@ -526,6 +529,9 @@ class World:
         for process in self.processes:
             if process.ended:
                 continue
+            if self.loop.seconds > self.site.since + BACK_SECONDS:
+                for client in process.clients:
+                    client.cut_off = False
             if process.life is None:
                 # Each of its connections has to listen.
                 for client in process.clients:

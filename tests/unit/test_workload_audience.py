@@ -12,6 +12,7 @@ import pytest
 from fakes.audience import IDENTITIES, Client, Process, World
 from spangate.adapters import workload_audience
 from spangate.adapters.workload_audience import SLOW_SECONDS
+from spangate.adapters.workload_takers import BACK_SECONDS
 from spangate.authority.ledger import Life
 from spangate.authority.template import SVID_LIFETIME_MAX
 
@@ -189,6 +190,31 @@ def test_who_does_not_read_for_a_minute_is_cut_off(world: World) -> None:
     assert not slow.listens
     # It comes back when it can, and has what is new.
     world.loop.now(lambda: world.opens(slow))
+    world.looks(6)
+    assert generations(world) == {new}
+
+
+def test_who_only_asked_in_the_moment_of_a_kill_follows_by_asking_again_once_all_had_the_time_to_come_back(
+    world: World,
+) -> None:
+    asking = listening(world, program(world, 1))
+    world.kill()
+    new = new_root_signs(world)
+
+    def asks() -> None:
+        client = coming(world, asking.process)
+        world.looks(1)
+        closes(world, client)
+
+    asks()
+    world.looks(5)
+    assert generations(world) == {1, new}
+    for _ in range(int(BACK_SECONDS) - 8):
+        world.looks(1)
+    asks()
+    assert generations(world) == {1, new}
+    world.looks(10)
+    asks()
     world.looks(6)
     assert generations(world) == {new}
 

@@ -1,9 +1,10 @@
 """Which processes have a certificate that is given out no more; and, for whoever comes after this process, any at all.
 
 Rules: a process is written down before it is given anything, with the number of its streams. Nobody has what is given
-out no more once each of its processes has ended, or has waited here: on as many streams as it did where it was given
-it, so that each part of it has been given what is new; nor once it has ended itself. What a process took and closed its
-stream itself is its own affair: if it waits on another one, or asked again, it is taken to use what it was given so.
+out no more once it has ended itself, or each of its processes has ended, or has waited here: on as many streams as it
+did where it was given it, so that each part of it has been given what is new; once all had the time to come back, also
+on fewer, or has asked. What a process took and closed its stream itself is its own affair: if it waits on another one,
+or asked again, it is taken to use what it was given so.
 Many that come at once are written down at once. What cannot be written down now is tried again.
 Not here: who has what is given out now (workload_audience.py), giving it out (workload_supply.py), the file
 (authority_store.py).
@@ -21,6 +22,8 @@ from typing import Any
 from spangate.authority.ledger import Life, Taker, Takings
 from spangate.authority.template import SVID_LIFETIME_MAX
 
+# Clients connect anew within this: the longest pause of gRPC's between two tries.
+BACK_SECONDS = 120.0
 # Written down for each name, whoever has it: one of which nobody is known would be waited for by whoever comes after.
 _NOBODY = Life("", 0, "")
 
@@ -55,6 +58,8 @@ class Takers:
             lives = self._former.setdefault(one.holder, _Former({}, until)).lives
             if one.life != _NOBODY:
                 lives[one.life] = one.streams
+        # From then on (the event loop's time) who has not come back will not.
+        self._back_by: float | None = None
         # Names that are written down, or about to be.
         self._named: set[str] = set()
         # None: it has nothing any more.
@@ -102,11 +107,14 @@ class Takers:
         the latest; `up_to_date`: those that were given that last, also if they listen no more.
         """
 
+        seconds = asyncio.get_running_loop().time()
+        if self._back_by is None:
+            self._back_by = seconds + BACK_SECONDS
         wanted: dict[Life, int] = {}
         for one in self._former.values():
             for life, streams in one.lives.items():
                 # Which part of it is back is not known: what one took between two kills another may not have.
-                wanted[life] = max(streams, wanted.get(life, 0))
+                wanted[life] = max(streams, wanted.get(life, 0)) if seconds < self._back_by else 0
 
         def has_nothing(life: Life) -> bool:
             # Where it listened, a part of it that only asks says nothing of those that have not connected anew yet.
