@@ -31,7 +31,8 @@ from spangate.model.unix import UnixSelectors
 
 TESTS = Path(__file__).parents[1]
 LOOK_SECONDS = 0.05
-ENDING_SECONDS = 0.3
+# Long enough for whoever looks to have looked several times.
+LOOKED_SECONDS = 12 * LOOK_SECONDS
 
 
 class Switched:
@@ -116,6 +117,11 @@ def given(site: Site, stack: ExitStack) -> Any:
     stack.callback(call.cancel)
     next(call)
     return call
+
+
+def another_root_signs(site: Site) -> None:
+    site.issuer.made.step(RootStaged())
+    site.issuer.made.step(AllTrustNewRoot())
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -264,12 +270,11 @@ def test_a_process_that_takes_one_and_then_listens_follows(site: Site, me: Life)
     with raw(site.path) as channel:
         next(stream(channel, "FetchX509SVID"))
     until(lambda: site.takers() == [(me, 0)])
-    time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+    time.sleep(LOOKED_SECONDS)
     with ExitStack() as stack:
         listening = given(site, stack)
         until(lambda: site.takers() == [(me, 1)])
-        site.issuer.made.step(RootStaged())
-        site.issuer.made.step(AllTrustNewRoot())
+        another_root_signs(site)
         next(listening)
         new = site.issuer.made.state.signing
         until(lambda: [one.generation for one in site.issuer.ledger.held(SystemClock().now())] == [new])
@@ -288,7 +293,7 @@ def test_who_asks_once_is_given_nothing_that_is_older_than_a_look(site: Site) ->
     """Nobody listens, so nobody is told of a change: the next one who asks has to get what holds by then."""
     methods = ("FetchX509SVID", "FetchX509Bundles", "FetchJWTBundles")
     before = [asks_once(site, method) for method in methods]
-    time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+    time.sleep(LOOKED_SECONDS)
     site.issuer.made.step(RootStaged())
     site.issuer.tokens = jwt_authority(SystemClock(), TRUST_DOMAIN)
     site.issuer.inner = AuthorityIssuer(site.issuer.made, site.issuer.tokens, SystemKeys(), site.issuer.peers)
@@ -315,12 +320,12 @@ def test_a_process_that_asks_again_and_again_follows_a_rotation(site: Site) -> N
     until(lambda: len(site.issuer.peers.all()) == 1)
     made.step(RootStaged())
     # It has not asked since.
-    stays(lambda: not trusts_the_new_root(), ENDING_SECONDS + 6 * LOOK_SECONDS)
+    stays(lambda: not trusts_the_new_root(), LOOKED_SECONDS)
     asks_once(site)
     until(trusts_the_new_root)
     old = made.state.signing
     made.step(AllTrustNewRoot())
-    stays(lambda: signed_by() == {old}, ENDING_SECONDS + 6 * LOOK_SECONDS)
+    stays(lambda: signed_by() == {old}, LOOKED_SECONDS)
     asks_once(site)
     until(lambda: signed_by() == {made.state.signing})
 
@@ -343,9 +348,8 @@ def test_who_was_given_up_and_listens_again_has_what_is_new(site: Site) -> None:
             next(stream(channel, "FetchX509SVID"))
         (before,) = site.holders()
         with Program(site, "listens"):
-            time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
-            site.issuer.made.step(RootStaged())
-            site.issuer.made.step(AllTrustNewRoot())
+            time.sleep(LOOKED_SECONDS)
+            another_root_signs(site)
             until(lambda: len(site.holders()) == 2)
             stays(lambda: before in site.holders())
             given(site, stack)
@@ -357,11 +361,10 @@ def test_what_a_name_that_is_given_up_stands_for_counts_until_its_processes_have
     with ExitStack() as stack:
         listening = given(site, stack)
         with Program(site, "once"):
-            time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+            time.sleep(LOOKED_SECONDS)
             (before,) = site.holders()
             # Another root signs: all are given another one, but not who has gone.
-            site.issuer.made.step(RootStaged())
-            site.issuer.made.step(AllTrustNewRoot())
+            another_root_signs(site)
             next(listening)
             until(lambda: len(site.holders()) == 2)
             stays(lambda: before in site.holders())
@@ -374,6 +377,6 @@ def test_a_process_that_was_lost_and_has_ended_is_no_hindrance(site: Site, me: L
         (before,) = site.holders()
         with Program(site, "once"):
             until(lambda: len(site.takers()) == 2)
-            time.sleep(ENDING_SECONDS + 4 * LOOK_SECONDS)
+            time.sleep(LOOKED_SECONDS)
         until(lambda: site.takers() == [(me, 1)])
         assert site.holders() == {before}
